@@ -1,0 +1,45 @@
+"""Client of gradserve, the service that explains image models over gRPC.
+
+>>> from gradserve import Client
+>>> with Client("localhost:50051") as client:
+...     explanation = client.explain("cat.jpg", method="grad_cam", target="tabby")
+...     explanation.save("cat.png")
+
+`gradserve.aio.Client` is the same for asyncio.
+"""
+
+from gradserve.client import Client
+from gradserve.errors import (
+    DeadlineExceeded,
+    FieldViolation,
+    GradserveError,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    Unimplemented,
+    Unsupported,
+)
+from gradserve.images import ImageLike
+from gradserve.requests import MethodLike, TargetLike
+from gradserve.results import ClassScore, Explanation, Metadata, Model
+
+__all__ = [
+    "ClassScore",
+    "Client",
+    "DeadlineExceeded",
+    "Explanation",
+    "FieldViolation",
+    "GradserveError",
+    "ImageLike",
+    "InvalidRequest",
+    "Metadata",
+    "MethodLike",
+    "Model",
+    "NotFound",
+    "Overloaded",
+    "TargetLike",
+    "Unavailable",
+    "Unimplemented",
+    "Unsupported",
+]

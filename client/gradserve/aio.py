@@ -1,0 +1,141 @@
+"""The client for asyncio: the methods of `gradserve.Client`, awaitable, with the same arguments."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from gradserve.channel import channel_options
+from gradserve.errors import Unavailable, typed_errors
+from gradserve.images import ImageLike
+from gradserve.requests import MethodLike, TargetLike, explain_request, with_layer
+from gradserve.results import Explanation, Model, explanations, models
+from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc, model_pb2
+
+
+class Client:
+    """Calls a gradserve server. Belongs to the event loop it is made in.
+
+    Args:
+        address: As in `gradserve.Client`, like all arguments.
+        timeout: Seconds a call may take unless it says otherwise.
+        credentials: TLS credentials; None for plaintext.
+        compression: Compression of requests.
+        options: gRPC channel options that take precedence over the defaults.
+    """
+
+    def __init__(
+        self,
+        address: str = "localhost:50051",
+        *,
+        timeout: float = 60.0,
+        credentials: grpc.ChannelCredentials | None = None,
+        compression: grpc.Compression | None = None,
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        self._timeout = timeout
+        settings = channel_options(options)
+        if credentials is None:
+            self._channel = aio.insecure_channel(address, settings, compression)
+        else:
+            self._channel = aio.secure_channel(address, credentials, settings, compression)
+        self._stub: Any = explainer_service_pb2_grpc.ExplainerServiceStub(self._channel)
+
+    async def __aenter__(self) -> "Client":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection; calls in flight are cancelled."""
+        await self._channel.close()
+
+    async def wait_ready(self, timeout: float = 60.0) -> None:
+        """Waits until a server says it is ready to answer. Raises as `gradserve.Client.wait_ready`."""
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), timeout)
+        except TimeoutError as error:
+            raise Unavailable(grpc.StatusCode.UNAVAILABLE, f"no server was ready within {timeout:g} s") from error
+
+    async def explain(
+        self,
+        image: ImageLike,
+        *,
+        method: str = "grad_cam",
+        target: TargetLike | None = None,
+        model: str | None = None,
+        layer: str | None = None,
+        frame: str = "original",
+        overlay: bool | Mapping[str, Any] = True,
+        trust: bool = False,
+        seed: int | None = None,
+        prediction_count: int | None = None,
+        timeout: float | None = None,
+        **parameters: Any,
+    ) -> Explanation:
+        """Says which parts of an image made a model see a class. Arguments and errors: `gradserve.Client.explain`."""
+        (explanation,) = await self.explain_many(
+            image,
+            methods=[with_layer(method, layer, parameters)],
+            targets=[] if target is None else [target],
+            model=model,
+            frame=frame,
+            overlay=overlay,
+            trust=trust,
+            seed=seed,
+            prediction_count=prediction_count,
+            timeout=timeout,
+        )
+        return explanation
+
+    async def explain_many(
+        self,
+        image: ImageLike,
+        *,
+        methods: Sequence[MethodLike],
+        targets: Sequence[TargetLike] = (),
+        top_k: int | None = None,
+        model: str | None = None,
+        frame: str = "original",
+        overlay: bool | Mapping[str, Any] = True,
+        trust: bool = False,
+        seed: int | None = None,
+        prediction_count: int | None = None,
+        timeout: float | None = None,
+    ) -> list[Explanation]:
+        """Explains an image by several methods and for several targets. See `gradserve.Client.explain_many`."""
+        request = explain_request(
+            image,
+            methods,
+            targets,
+            model=model,
+            frame=frame,
+            overlay=overlay,
+            top_k=top_k,
+            trust=trust,
+            seed=seed,
+            prediction_count=prediction_count,
+        )
+        with typed_errors():
+            response: explain_pb2.ExplainResponse = await self._stub.Explain(request, timeout=timeout or self._timeout)
+        return explanations(response)
+
+    async def list_models(self, *, timeout: float | None = None) -> list[Model]:
+        """Lists the models, the default one first. See `gradserve.Client.list_models`."""
+        found: list[Model] = []
+        token = ""
+        while True:
+            request = model_pb2.ListModelsRequest(page_token=token)
+            with typed_errors():
+                response: model_pb2.ListModelsResponse = await self._stub.ListModels(
+                    request, timeout=timeout or self._timeout
+                )
+            found += models(response)
+            if not (token := response.next_page_token):
+                return found

@@ -1,0 +1,39 @@
+"""How a channel behaves unless the caller says otherwise."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+SERVICE = "gradserve.v1.ExplainerService"
+
+_SERVICE_CONFIG = {
+    # All servers behind a name are used, and only those that say they are ready (gRFC A17).
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": SERVICE},
+    "methodConfig": [
+        {
+            "name": [{"service": SERVICE}],
+            # RESOURCE_EXHAUSTED too, because the server says when to come back (grpc-retry-pushback-ms).
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+}
+
+
+def channel_options(given: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Returns the options of a channel: production defaults, over which those given take precedence."""
+    defaults = {
+        "grpc.service_config": json.dumps(_SERVICE_CONFIG),
+        "grpc.max_receive_message_length": -1,
+        "grpc.max_send_message_length": -1,
+        "grpc.keepalive_time_ms": 60_000,
+        "grpc.keepalive_timeout_ms": 20_000,
+    }
+    return list({**defaults, **dict(given)}.items())

@@ -1,0 +1,193 @@
+"""The client for ordinary programs; `gradserve.aio` has its twin for asyncio."""
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import grpc
+
+from gradserve.channel import channel_options
+from gradserve.errors import Unavailable, typed_errors
+from gradserve.images import ImageLike
+from gradserve.requests import MethodLike, TargetLike, explain_request, with_layer
+from gradserve.results import Explanation, Model, explanations, models
+from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc, model_pb2
+
+
+class Client:
+    """Calls a gradserve server. Threads may share one.
+
+    Args:
+        address: `HOST:PORT`, or any gRPC target such as `dns:///gradserve:50051` or
+            `ipv4:10.0.0.1:50051,10.0.0.2:50051`. Calls go round all ready servers behind it.
+        timeout: Seconds a call may take unless it says otherwise.
+        credentials: TLS credentials (`grpc.ssl_channel_credentials`); None for plaintext.
+        compression: Compression of requests; images rarely gain from it.
+        options: gRPC channel options that take precedence over the defaults.
+    """
+
+    def __init__(
+        self,
+        address: str = "localhost:50051",
+        *,
+        timeout: float = 60.0,
+        credentials: grpc.ChannelCredentials | None = None,
+        compression: grpc.Compression | None = None,
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
+        self._timeout = timeout
+        settings = channel_options(options)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(address, settings, compression)
+        else:
+            self._channel = grpc.secure_channel(address, credentials, settings, compression)
+        self._stub = explainer_service_pb2_grpc.ExplainerServiceStub(self._channel)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection; calls in flight are cancelled."""
+        self._channel.close()
+
+    def wait_ready(self, timeout: float = 60.0) -> None:
+        """Waits until a server says it is ready to answer.
+
+        Raises:
+            Unavailable: None did in `timeout` seconds.
+        """
+        try:
+            grpc.channel_ready_future(self._channel).result(timeout)
+        except grpc.FutureTimeoutError as error:
+            raise Unavailable(grpc.StatusCode.UNAVAILABLE, f"no server was ready within {timeout:g} s") from error
+
+    def explain(
+        self,
+        image: ImageLike,
+        *,
+        method: str = "grad_cam",
+        target: TargetLike | None = None,
+        model: str | None = None,
+        layer: str | None = None,
+        frame: str = "original",
+        overlay: bool | Mapping[str, Any] = True,
+        trust: bool = False,
+        seed: int | None = None,
+        prediction_count: int | None = None,
+        timeout: float | None = None,
+        **parameters: Any,
+    ) -> Explanation:
+        """Says which parts of an image made a model see a class.
+
+        Args:
+            image: The image.
+            method: Name of the method, for example `saliency`, `guided_backprop`, `grad_cam`.
+            target: Index or label of the class to explain; None for the model's own prediction.
+            model: Name of the model; None for the server's default.
+            layer: Layer for methods that work on one; None for the model's default.
+            frame: `original` for a heatmap of the image's size, `model_input` for one of the model's input.
+            overlay: Whether to have an overlay rendered; or how, by the names of `OverlayOptions`' fields.
+            trust: Whether to have a trust report.
+            seed: Seed of random draws; None lets the server draw one.
+            prediction_count: Number of classes in `predictions`; None for 5.
+            timeout: Seconds the call may take; None for the client's.
+            parameters: The method's parameters by their proto names, enumerations in lower case without prefix, for
+                example `reduction="sum"`.
+
+        Raises:
+            InvalidRequest: A field's value can never be served.
+            NotFound: There is no such model.
+            Unsupported: The model cannot serve the method.
+            Overloaded: The server has no capacity now.
+            Unavailable: No server answers.
+            DeadlineExceeded: The answer was not ready in time.
+            TypeError: The method or a parameter does not exist.
+        """
+        (explanation,) = self.explain_many(
+            image,
+            methods=[with_layer(method, layer, parameters)],
+            targets=[] if target is None else [target],
+            model=model,
+            frame=frame,
+            overlay=overlay,
+            trust=trust,
+            seed=seed,
+            prediction_count=prediction_count,
+            timeout=timeout,
+        )
+        return explanation
+
+    def explain_many(
+        self,
+        image: ImageLike,
+        *,
+        methods: Sequence[MethodLike],
+        targets: Sequence[TargetLike] = (),
+        top_k: int | None = None,
+        model: str | None = None,
+        frame: str = "original",
+        overlay: bool | Mapping[str, Any] = True,
+        trust: bool = False,
+        seed: int | None = None,
+        prediction_count: int | None = None,
+        timeout: float | None = None,
+    ) -> list[Explanation]:
+        """Explains an image by several methods and for several targets in one request, which share one forward.
+
+        Args:
+            image: As in `explain`, like all arguments not named here.
+            methods: Names of methods, or pairs of a name and parameters.
+            targets: Classes to explain; with none and no `top_k`, the model's own prediction.
+            top_k: Explain the k most probable classes as well.
+            model: See `explain`.
+            frame: See `explain`.
+            overlay: See `explain`.
+            trust: See `explain`.
+            seed: See `explain`.
+            prediction_count: See `explain`.
+            timeout: See `explain`.
+
+        Returns:
+            All targets of the first method, then of the second, and so on.
+
+        Raises:
+            GradserveError: As in `explain`.
+        """
+        request = explain_request(
+            image,
+            methods,
+            targets,
+            model=model,
+            frame=frame,
+            overlay=overlay,
+            top_k=top_k,
+            trust=trust,
+            seed=seed,
+            prediction_count=prediction_count,
+        )
+        with typed_errors():
+            response: explain_pb2.ExplainResponse = self._stub.Explain(request, timeout=timeout or self._timeout)
+        return explanations(response)
+
+    def list_models(self, *, timeout: float | None = None) -> list[Model]:
+        """Lists the models with their layers, classes, methods and limits, the default one first.
+
+        Raises:
+            GradserveError: As in `explain`.
+        """
+        found: list[Model] = []
+        token = ""
+        while True:
+            request = model_pb2.ListModelsRequest(page_token=token)
+            with typed_errors():
+                response: model_pb2.ListModelsResponse = self._stub.ListModels(
+                    request, timeout=timeout or self._timeout
+                )
+            found += models(response)
+            if not (token := response.next_page_token):
+                return found

@@ -1,0 +1,129 @@
+"""What a call can raise. Each error is raised from the `grpc.RpcError` it stands for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """A field of the request at fault.
+
+    Attributes:
+        field: Its path, for example `methods[0].grad_cam.layer`.
+        description: What was wrong and what would be right.
+    """
+
+    field: str
+    description: str
+
+
+class GradserveError(Exception):
+    """A call failed.
+
+    Attributes:
+        code: gRPC status code.
+        message: What was wrong and what would be right.
+        reason: Machine-readable cause, for example `UNKNOWN_LAYER`; empty when the server gave none.
+        metadata: The dynamic parts of the message, for example the nearest layers.
+        field_violations: The fields at fault.
+        retry_seconds: When to come back; None when the server gave no hint.
+    """
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        message: str,
+        *,
+        reason: str = "",
+        metadata: dict[str, str] | None = None,
+        field_violations: tuple[FieldViolation, ...] = (),
+        retry_seconds: float | None = None,
+    ) -> None:
+        places = ", ".join(violation.field for violation in field_violations)
+        super().__init__(f"{places}: {message}" if places else message)
+        self.code = code
+        self.message = message
+        self.reason = reason
+        self.metadata = metadata or {}
+        self.field_violations = field_violations
+        self.retry_seconds = retry_seconds
+
+
+class InvalidRequest(GradserveError):
+    """A field's value can never be served; `field_violations` names it."""
+
+
+class NotFound(GradserveError):
+    """There is no such model."""
+
+
+class Unsupported(GradserveError):
+    """The model cannot do what the request asks; another model could."""
+
+
+class Unimplemented(GradserveError):
+    """The server's version does not answer this."""
+
+
+class Overloaded(GradserveError):
+    """The server has no capacity now; `retry_seconds` says when to come back."""
+
+
+class Unavailable(GradserveError):
+    """No server answers, or it is starting or stopping."""
+
+
+class DeadlineExceeded(GradserveError):
+    """The answer was not ready in time."""
+
+
+_TYPES: dict[grpc.StatusCode, type[GradserveError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: Unsupported,
+    grpc.StatusCode.UNIMPLEMENTED: Unimplemented,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+}
+
+
+@contextmanager
+def typed_errors() -> Iterator[None]:
+    """Turns a `grpc.RpcError` raised inside into the typed error it stands for."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise _typed(error) from error
+
+
+def _typed(error: Any) -> GradserveError:
+    code: grpc.StatusCode = error.code()
+    reason, retry_seconds = "", None
+    metadata: dict[str, str] = {}
+    violations: tuple[FieldViolation, ...] = ()
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
+            info = error_details_pb2.ErrorInfo.FromString(detail.value)
+            reason, metadata = info.reason, dict(info.metadata)
+        elif detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            found = error_details_pb2.BadRequest.FromString(detail.value).field_violations
+            violations = tuple(FieldViolation(violation.field, violation.description) for violation in found)
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
+            retry_seconds = delay.ToTimedelta().total_seconds()
+    return _TYPES.get(code, GradserveError)(
+        code,
+        error.details() or code.name,
+        reason=reason,
+        metadata=metadata,
+        field_violations=violations,
+        retry_seconds=retry_seconds,
+    )

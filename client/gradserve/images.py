@@ -1,0 +1,69 @@
+"""Between images as Python programs hold them and messages."""
+
+from io import BytesIO
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from gradserve.v1 import image_pb2
+
+ImageLike = str | PathLike[str] | bytes | PIL.Image.Image | npt.NDArray[Any]
+"""An image: a path or the bytes of a JPEG, PNG or WebP file, a PIL image, or an array [height, width, 3] of uint8 in
+0..255 or of floating point in 0..1."""
+
+_DTYPES: dict[Any, Any] = {
+    image_pb2.DATA_TYPE_UINT8: np.dtype("u1"),
+    image_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
+    image_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
+    image_pb2.DATA_TYPE_FLOAT64: np.dtype("<f8"),
+}
+
+
+def to_message(image: ImageLike) -> image_pb2.Image:
+    """Builds the message of an image.
+
+    Files are sent as they are. A PIL image is sent as a PNG file, an array as its elements.
+
+    Raises:
+        TypeError: It is not an image.
+        ValueError: An array has another shape than [height, width, 3].
+        OSError: The file cannot be read.
+    """
+    if isinstance(image, (str, PathLike)):
+        return image_pb2.Image(encoded=Path(image).read_bytes())
+    if isinstance(image, bytes):
+        return image_pb2.Image(encoded=image)
+    if isinstance(image, PIL.Image.Image):
+        file = BytesIO()
+        image.save(file, "PNG", compress_level=1)
+        return image_pb2.Image(encoded=file.getvalue())
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"an array must have shape [height, width, 3], not {list(image.shape)}")
+        if image.dtype == np.uint8:
+            return image_pb2.Image(pixels=_tensor(image, image_pb2.DATA_TYPE_UINT8))
+        if image.dtype.kind == "f":
+            return image_pb2.Image(pixels=_tensor(image, image_pb2.DATA_TYPE_FLOAT32))
+        raise TypeError(f"an array must be of uint8 or floating point, not {image.dtype}")
+    raise TypeError(f"an image must be a path, bytes, a PIL image or an array, not {type(image).__name__}")
+
+
+def to_array(tensor: image_pb2.Tensor) -> npt.NDArray[Any]:
+    """Returns the elements of a tensor as an array of its shape."""
+    return np.frombuffer(tensor.data, _DTYPES[tensor.data_type]).reshape(tuple(tensor.shape))
+
+
+def to_picture(picture: image_pb2.Picture) -> PIL.Image.Image:
+    """Decodes a picture that the server rendered."""
+    decoded = PIL.Image.open(BytesIO(picture.data))
+    decoded.load()
+    return decoded
+
+
+def _tensor(array: npt.NDArray[Any], data_type: image_pb2.DataType) -> image_pb2.Tensor:
+    elements = np.ascontiguousarray(array, _DTYPES[data_type])
+    return image_pb2.Tensor(data_type=data_type, shape=elements.shape, data=elements.tobytes())

@@ -1,0 +1,101 @@
+"""From keyword arguments to messages."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from google.protobuf.message import Message
+
+from gradserve.images import ImageLike, to_message
+from gradserve.v1 import explain_pb2
+
+MethodLike = str | tuple[str, Mapping[str, Any]]
+"""A method: its name, or its name with its parameters by their proto names."""
+TargetLike = int | str
+"""What to explain: the index or the label of a class."""
+
+METHODS = tuple(field.name for field in explain_pb2.Method.DESCRIPTOR.oneofs_by_name["method"].fields)
+"""Names of the methods of the contract."""
+
+
+def explain_request(
+    image: ImageLike,
+    methods: Sequence[MethodLike],
+    targets: Sequence[TargetLike],
+    *,
+    model: str | None,
+    frame: str,
+    overlay: bool | Mapping[str, Any],
+    top_k: int | None,
+    trust: bool,
+    seed: int | None,
+    prediction_count: int | None,
+) -> explain_pb2.ExplainRequest:
+    """Builds an Explain request. Arguments as in `Client.explain_many`.
+
+    Raises:
+        TypeError: A method or a parameter does not exist.
+        ValueError: A value is not one of those its field can have.
+    """
+    request = explain_pb2.ExplainRequest(
+        model=model or "",
+        image=to_message(image),
+        methods=[_method(method) for method in methods],
+        targets=[_target(target) for target in targets],
+        seed=seed,
+        prediction_count=prediction_count,
+    )
+    _assign(request, "frame", frame)
+    if top_k is not None:
+        request.targets.add(top_k=top_k)
+    if overlay:
+        request.overlay.SetInParent()
+        for name, value in (overlay if isinstance(overlay, Mapping) else {}).items():
+            _assign(request.overlay, name, value)
+    if trust:
+        request.trust.SetInParent()
+    return request
+
+
+def with_layer(method: MethodLike, layer: str | None, parameters: Mapping[str, Any]) -> MethodLike:
+    """Returns a method with further parameters, a layer among them if one is given."""
+    name, given = (method, {}) if isinstance(method, str) else method
+    return name, {**given, **parameters, **({} if layer is None else {"layer": layer})}
+
+
+def _method(method: MethodLike) -> explain_pb2.Method:
+    name, parameters = (method, {}) if isinstance(method, str) else method
+    if name not in METHODS:
+        raise TypeError(f"no method {name!r}; nearest: {_nearest(name, METHODS)}")
+    message = explain_pb2.Method()
+    chosen = getattr(message, name)
+    chosen.SetInParent()
+    for parameter, value in parameters.items():
+        if value is not None:
+            _assign(chosen, parameter, value)
+    return message
+
+
+def _target(target: TargetLike) -> explain_pb2.Target:
+    if isinstance(target, str):
+        return explain_pb2.Target(class_label=target)
+    return explain_pb2.Target(class_index=target)
+
+
+def _assign(message: Message, name: str, value: Any) -> None:
+    fields = message.DESCRIPTOR.fields_by_name
+    if name not in fields:
+        raise TypeError(f"{message.DESCRIPTOR.name} has no parameter {name!r}; it has: {', '.join(fields) or 'none'}")
+    enum = fields[name].enum_type
+    if enum is not None and isinstance(value, str):
+        prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+        known = {spelled.removeprefix(prefix).lower(): number.number for spelled, number in enum.values_by_name.items()}
+        del known["unspecified"]
+        if value.lower() not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        value = known[value.lower()]
+    setattr(message, name, value)
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    return ", ".join(get_close_matches(name, names, n=3, cutoff=0.3)) or ", ".join(names)

@@ -1,0 +1,237 @@
+"""What a call returns."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+
+from gradserve.images import to_array, to_picture
+from gradserve.v1 import common_pb2, explain_pb2, model_pb2
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class with what the model says of it.
+
+    Attributes:
+        index: Index of the class in the model's output.
+        label: Its label; empty when the model has none.
+        probability: Softmax probability, 0..1.
+        logit: Raw output.
+    """
+
+    index: int
+    label: str
+    probability: float
+    logit: float
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """How an answer was computed.
+
+    Attributes:
+        model: Name of the model.
+        model_version: SHA-256 of its weights.
+        device: Device that computed.
+        precision: Arithmetic.
+        seed: Seed in force; sending it again reproduces the answer.
+        queue_seconds: Waiting before the first pass.
+        compute_seconds: Total duration of the passes that the answer took part in.
+        pass_count: Number of those passes.
+        mean_pass_rows: Mean number of rows in them, those of other callers included.
+        mean_pass_programs: Mean number of programs in them, those of other callers included.
+    """
+
+    model: str
+    model_version: str
+    device: str
+    precision: str
+    seed: int
+    queue_seconds: float
+    compute_seconds: float
+    pass_count: int
+    mean_pass_rows: float
+    mean_pass_programs: float
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """One method's answer for one target. Shows itself in a notebook.
+
+    Attributes:
+        heatmap: float32 [height, width], signed and unnormalised, in the frame asked for. Read-only.
+        overlay: The heatmap rendered over the image; None if it was not asked for.
+        method: Name of the method.
+        target: The class explained.
+        layer: Layer used; empty for a method without one.
+        predictions: The most probable classes, most probable first.
+        metadata: How it was computed.
+    """
+
+    heatmap: npt.NDArray[np.float32]
+    overlay: PIL.Image.Image | None
+    method: str
+    target: ClassScore
+    layer: str
+    predictions: tuple[ClassScore, ...]
+    metadata: Metadata
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Saves the overlay in the format the name ends with, or the heatmap for a name that ends with `.npy`.
+
+        Raises:
+            ValueError: There is no overlay to save.
+        """
+        path = Path(path)
+        if path.suffix == ".npy":
+            np.save(path, self.heatmap)
+        elif self.overlay is None:
+            raise ValueError("there is no overlay: ask for it with overlay=True, or save the heatmap as .npy")
+        else:
+            self.overlay.save(path)
+
+    def _repr_png_(self) -> bytes | None:
+        if self.overlay is None:
+            return None
+        file = BytesIO()
+        self.overlay.save(file, "PNG")
+        return file.getvalue()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a model.
+
+    Attributes:
+        name: Path of the module.
+        kind: Class of the module.
+        shape: Shape of its output for one image.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MethodSupport:
+    """What a method can do with a model.
+
+    Attributes:
+        name: Name of the method.
+        supported: Whether it can serve the model.
+        refusal: Why it cannot; empty when it can.
+        caveat: What is known to mislead about it; empty when nothing is.
+    """
+
+    name: str
+    supported: bool
+    refusal: str
+    caveat: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that a server serves.
+
+    Attributes:
+        name: Name, for the argument `model`.
+        version: SHA-256 of its weights.
+        architecture: Where the network comes from.
+        precision: Arithmetic.
+        device: Where it computes.
+        input_size: Height and width of its input.
+        labels: Labels by class index; empty when it has none.
+        class_count: Number of classes.
+        layers: Layers a caller can name.
+        default_layer: Layer of class activation maps when the caller names none.
+        methods: What each method can do with it.
+        pass_rows: Rows per pass in force.
+        limits: Limits of the server by their proto names.
+    """
+
+    name: str
+    version: str
+    architecture: str
+    precision: str
+    device: str
+    input_size: tuple[int, int]
+    labels: tuple[str, ...]
+    class_count: int
+    layers: tuple[Layer, ...]
+    default_layer: str
+    methods: tuple[MethodSupport, ...]
+    pass_rows: int
+    limits: dict[str, int]
+
+
+def explanations(response: explain_pb2.ExplainResponse) -> list[Explanation]:
+    """Returns the explanations in an answer, in order."""
+    predictions = tuple(_class_score(score) for score in response.predictions)
+    metadata = _metadata(response.metadata)
+    return [
+        Explanation(
+            heatmap=to_array(explanation.heatmap),
+            overlay=to_picture(explanation.overlay) if explanation.HasField("overlay") else None,
+            method=explanation.method,
+            target=_class_score(explanation.target),
+            layer=explanation.layer,
+            predictions=predictions,
+            metadata=metadata,
+        )
+        for explanation in response.explanations
+    ]
+
+
+def models(response: model_pb2.ListModelsResponse) -> list[Model]:
+    """Returns the models in a page of an answer, in order."""
+    limits = {
+        field.name: getattr(response.limits, field.name)
+        for field in response.limits.DESCRIPTOR.fields
+        if field.name != "color_maps"
+    }
+    return [
+        Model(
+            name=model.name,
+            version=model.version,
+            architecture=model.architecture,
+            precision=model.precision,
+            device=model.device,
+            input_size=(model.input_size[0], model.input_size[1]),
+            labels=tuple(model.class_labels),
+            class_count=model.class_count,
+            layers=tuple(Layer(layer.name, layer.kind, tuple(layer.shape)) for layer in model.layers),
+            default_layer=model.default_layer,
+            methods=tuple(
+                MethodSupport(method.method, method.supported, method.refusal, method.caveat)
+                for method in model.methods
+            ),
+            pass_rows=model.calibration.pass_rows,
+            limits=limits,
+        )
+        for model in response.models
+    ]
+
+
+def _class_score(score: common_pb2.ClassScore) -> ClassScore:
+    return ClassScore(score.class_index, score.class_label, score.probability, score.logit)
+
+
+def _metadata(facts: common_pb2.Metadata) -> Metadata:
+    return Metadata(
+        model=facts.model,
+        model_version=facts.model_version,
+        device=facts.device,
+        precision=facts.precision,
+        seed=facts.seed,
+        queue_seconds=facts.queue_duration.ToTimedelta().total_seconds(),
+        compute_seconds=facts.compute_duration.ToTimedelta().total_seconds(),
+        pass_count=facts.pass_count,
+        mean_pass_rows=facts.mean_pass_rows,
+        mean_pass_programs=facts.mean_pass_programs,
+    )

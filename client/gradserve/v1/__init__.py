@@ -1,0 +1,1 @@
+"""The contract, generated from `protos/gradserve/v1` by `make generate`."""

@@ -1,0 +1,268 @@
+from gradserve.v1 import common_pb2 as _common_pb2
+from gradserve.v1 import image_pb2 as _image_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Frame(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FRAME_UNSPECIFIED: _ClassVar[Frame]
+    FRAME_ORIGINAL: _ClassVar[Frame]
+    FRAME_MODEL_INPUT: _ClassVar[Frame]
+
+class ChannelReduction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHANNEL_REDUCTION_UNSPECIFIED: _ClassVar[ChannelReduction]
+    CHANNEL_REDUCTION_MAX_ABS: _ClassVar[ChannelReduction]
+    CHANNEL_REDUCTION_SUM: _ClassVar[ChannelReduction]
+    CHANNEL_REDUCTION_SUM_ABS: _ClassVar[ChannelReduction]
+
+class Interpolation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    INTERPOLATION_UNSPECIFIED: _ClassVar[Interpolation]
+    INTERPOLATION_BILINEAR: _ClassVar[Interpolation]
+    INTERPOLATION_NEAREST: _ClassVar[Interpolation]
+
+class Polarity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    POLARITY_UNSPECIFIED: _ClassVar[Polarity]
+    POLARITY_POSITIVE: _ClassVar[Polarity]
+    POLARITY_NEGATIVE: _ClassVar[Polarity]
+    POLARITY_BOTH: _ClassVar[Polarity]
+
+class OverlayBackground(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OVERLAY_BACKGROUND_UNSPECIFIED: _ClassVar[OverlayBackground]
+    OVERLAY_BACKGROUND_GRAYSCALE: _ClassVar[OverlayBackground]
+    OVERLAY_BACKGROUND_ORIGINAL: _ClassVar[OverlayBackground]
+    OVERLAY_BACKGROUND_MASK_BLACK: _ClassVar[OverlayBackground]
+
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_UNSPECIFIED: _ClassVar[Verdict]
+    VERDICT_CONSISTENT: _ClassVar[Verdict]
+    VERDICT_DOUBTFUL: _ClassVar[Verdict]
+    VERDICT_INCONSISTENT: _ClassVar[Verdict]
+FRAME_UNSPECIFIED: Frame
+FRAME_ORIGINAL: Frame
+FRAME_MODEL_INPUT: Frame
+CHANNEL_REDUCTION_UNSPECIFIED: ChannelReduction
+CHANNEL_REDUCTION_MAX_ABS: ChannelReduction
+CHANNEL_REDUCTION_SUM: ChannelReduction
+CHANNEL_REDUCTION_SUM_ABS: ChannelReduction
+INTERPOLATION_UNSPECIFIED: Interpolation
+INTERPOLATION_BILINEAR: Interpolation
+INTERPOLATION_NEAREST: Interpolation
+POLARITY_UNSPECIFIED: Polarity
+POLARITY_POSITIVE: Polarity
+POLARITY_NEGATIVE: Polarity
+POLARITY_BOTH: Polarity
+OVERLAY_BACKGROUND_UNSPECIFIED: OverlayBackground
+OVERLAY_BACKGROUND_GRAYSCALE: OverlayBackground
+OVERLAY_BACKGROUND_ORIGINAL: OverlayBackground
+OVERLAY_BACKGROUND_MASK_BLACK: OverlayBackground
+VERDICT_UNSPECIFIED: Verdict
+VERDICT_CONSISTENT: Verdict
+VERDICT_DOUBTFUL: Verdict
+VERDICT_INCONSISTENT: Verdict
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("model", "image", "methods", "targets", "frame", "overlay", "trust", "seed", "prediction_count")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    METHODS_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    OVERLAY_FIELD_NUMBER: _ClassVar[int]
+    TRUST_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_COUNT_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    image: _image_pb2.Image
+    methods: _containers.RepeatedCompositeFieldContainer[Method]
+    targets: _containers.RepeatedCompositeFieldContainer[Target]
+    frame: Frame
+    overlay: OverlayOptions
+    trust: TrustOptions
+    seed: int
+    prediction_count: int
+    def __init__(self, model: _Optional[str] = ..., image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., methods: _Optional[_Iterable[_Union[Method, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., frame: _Optional[_Union[Frame, str]] = ..., overlay: _Optional[_Union[OverlayOptions, _Mapping]] = ..., trust: _Optional[_Union[TrustOptions, _Mapping]] = ..., seed: _Optional[int] = ..., prediction_count: _Optional[int] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("explanations", "predictions", "metadata")
+    EXPLANATIONS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    explanations: _containers.RepeatedCompositeFieldContainer[Explanation]
+    predictions: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassScore]
+    metadata: _common_pb2.Metadata
+    def __init__(self, explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., predictions: _Optional[_Iterable[_Union[_common_pb2.ClassScore, _Mapping]]] = ..., metadata: _Optional[_Union[_common_pb2.Metadata, _Mapping]] = ...) -> None: ...
+
+class Target(_message.Message):
+    __slots__ = ("class_index", "class_label", "top_k")
+    CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CLASS_LABEL_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    class_index: int
+    class_label: str
+    top_k: int
+    def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
+
+class Method(_message.Message):
+    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam")
+    SALIENCY_FIELD_NUMBER: _ClassVar[int]
+    DECONVNET_FIELD_NUMBER: _ClassVar[int]
+    GUIDED_BACKPROP_FIELD_NUMBER: _ClassVar[int]
+    GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
+    GUIDED_GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
+    saliency: Saliency
+    deconvnet: Deconvnet
+    guided_backprop: GuidedBackprop
+    grad_cam: GradCam
+    guided_grad_cam: GuidedGradCam
+    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ...) -> None: ...
+
+class Saliency(_message.Message):
+    __slots__ = ("reduction",)
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    reduction: ChannelReduction
+    def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
+
+class Deconvnet(_message.Message):
+    __slots__ = ("reduction",)
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    reduction: ChannelReduction
+    def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
+
+class GuidedBackprop(_message.Message):
+    __slots__ = ("reduction",)
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    reduction: ChannelReduction
+    def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
+
+class GradCam(_message.Message):
+    __slots__ = ("layer", "relu", "interpolation")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    RELU_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    relu: bool
+    interpolation: Interpolation
+    def __init__(self, layer: _Optional[str] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ...) -> None: ...
+
+class GuidedGradCam(_message.Message):
+    __slots__ = ("layer", "reduction", "interpolation")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    reduction: ChannelReduction
+    interpolation: Interpolation
+    def __init__(self, layer: _Optional[str] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ..., interpolation: _Optional[_Union[Interpolation, str]] = ...) -> None: ...
+
+class OverlayOptions(_message.Message):
+    __slots__ = ("format", "color_map", "polarity", "opacity", "clip_percent_lowerbound", "clip_percent_upperbound", "background")
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    COLOR_MAP_FIELD_NUMBER: _ClassVar[int]
+    POLARITY_FIELD_NUMBER: _ClassVar[int]
+    OPACITY_FIELD_NUMBER: _ClassVar[int]
+    CLIP_PERCENT_LOWERBOUND_FIELD_NUMBER: _ClassVar[int]
+    CLIP_PERCENT_UPPERBOUND_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
+    format: _image_pb2.ImageFormat
+    color_map: str
+    polarity: Polarity
+    opacity: float
+    clip_percent_lowerbound: float
+    clip_percent_upperbound: float
+    background: OverlayBackground
+    def __init__(self, format: _Optional[_Union[_image_pb2.ImageFormat, str]] = ..., color_map: _Optional[str] = ..., polarity: _Optional[_Union[Polarity, str]] = ..., opacity: _Optional[float] = ..., clip_percent_lowerbound: _Optional[float] = ..., clip_percent_upperbound: _Optional[float] = ..., background: _Optional[_Union[OverlayBackground, str]] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("method", "target", "heatmap", "overlay", "layer", "trust")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    HEATMAP_FIELD_NUMBER: _ClassVar[int]
+    OVERLAY_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    TRUST_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    target: _common_pb2.ClassScore
+    heatmap: _image_pb2.Tensor
+    overlay: _image_pb2.Picture
+    layer: str
+    trust: TrustReport
+    def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[_common_pb2.ClassScore, _Mapping]] = ..., heatmap: _Optional[_Union[_image_pb2.Tensor, _Mapping]] = ..., overlay: _Optional[_Union[_image_pb2.Picture, _Mapping]] = ..., layer: _Optional[str] = ..., trust: _Optional[_Union[TrustReport, _Mapping]] = ...) -> None: ...
+
+class TrustOptions(_message.Message):
+    __slots__ = ("transforms",)
+    TRANSFORMS_FIELD_NUMBER: _ClassVar[int]
+    transforms: _containers.RepeatedCompositeFieldContainer[Transform]
+    def __init__(self, transforms: _Optional[_Iterable[_Union[Transform, _Mapping]]] = ...) -> None: ...
+
+class Transform(_message.Message):
+    __slots__ = ("horizontal_flip", "translation", "rotation")
+    HORIZONTAL_FLIP_FIELD_NUMBER: _ClassVar[int]
+    TRANSLATION_FIELD_NUMBER: _ClassVar[int]
+    ROTATION_FIELD_NUMBER: _ClassVar[int]
+    horizontal_flip: HorizontalFlip
+    translation: Translation
+    rotation: Rotation
+    def __init__(self, horizontal_flip: _Optional[_Union[HorizontalFlip, _Mapping]] = ..., translation: _Optional[_Union[Translation, _Mapping]] = ..., rotation: _Optional[_Union[Rotation, _Mapping]] = ...) -> None: ...
+
+class HorizontalFlip(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Translation(_message.Message):
+    __slots__ = ("x_px", "y_px")
+    X_PX_FIELD_NUMBER: _ClassVar[int]
+    Y_PX_FIELD_NUMBER: _ClassVar[int]
+    x_px: int
+    y_px: int
+    def __init__(self, x_px: _Optional[int] = ..., y_px: _Optional[int] = ...) -> None: ...
+
+class Rotation(_message.Message):
+    __slots__ = ("degrees",)
+    DEGREES_FIELD_NUMBER: _ClassVar[int]
+    degrees: float
+    def __init__(self, degrees: _Optional[float] = ...) -> None: ...
+
+class TrustReport(_message.Message):
+    __slots__ = ("consistencies", "insertion_auc", "deletion_auc", "completeness_error", "sensitivity_max", "infidelity", "verdict", "summary")
+    CONSISTENCIES_FIELD_NUMBER: _ClassVar[int]
+    INSERTION_AUC_FIELD_NUMBER: _ClassVar[int]
+    DELETION_AUC_FIELD_NUMBER: _ClassVar[int]
+    COMPLETENESS_ERROR_FIELD_NUMBER: _ClassVar[int]
+    SENSITIVITY_MAX_FIELD_NUMBER: _ClassVar[int]
+    INFIDELITY_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    consistencies: _containers.RepeatedCompositeFieldContainer[Consistency]
+    insertion_auc: float
+    deletion_auc: float
+    completeness_error: float
+    sensitivity_max: float
+    infidelity: float
+    verdict: Verdict
+    summary: str
+    def __init__(self, consistencies: _Optional[_Iterable[_Union[Consistency, _Mapping]]] = ..., insertion_auc: _Optional[float] = ..., deletion_auc: _Optional[float] = ..., completeness_error: _Optional[float] = ..., sensitivity_max: _Optional[float] = ..., infidelity: _Optional[float] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., summary: _Optional[str] = ...) -> None: ...
+
+class Consistency(_message.Message):
+    __slots__ = ("transform", "prediction", "target_probability", "rank_correlation", "top_area_overlap")
+    TRANSFORM_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    TARGET_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    RANK_CORRELATION_FIELD_NUMBER: _ClassVar[int]
+    TOP_AREA_OVERLAP_FIELD_NUMBER: _ClassVar[int]
+    transform: Transform
+    prediction: _common_pb2.ClassScore
+    target_probability: float
+    rank_correlation: float
+    top_area_overlap: float
+    def __init__(self, transform: _Optional[_Union[Transform, _Mapping]] = ..., prediction: _Optional[_Union[_common_pb2.ClassScore, _Mapping]] = ..., target_probability: _Optional[float] = ..., rank_correlation: _Optional[float] = ..., top_area_overlap: _Optional[float] = ...) -> None: ...

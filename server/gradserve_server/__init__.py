@@ -1,0 +1,1 @@
+"""The server: bytes -> rpc -> imaging -> programs -> scheduling -> autograd -> models, and back once."""

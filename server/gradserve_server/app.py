@@ -1,0 +1,144 @@
+"""Wiring and life cycle."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from grpc import aio
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import disable_created_metrics, start_http_server
+
+from gradserve.v1 import explainer_service_pb2, explainer_service_pb2_grpc
+from gradserve_server.config import Settings
+from gradserve_server.models.repository import Repository, read_specs
+from gradserve_server.observability.health import Health
+from gradserve_server.observability.metrics import Metrics
+from gradserve_server.rpc.interceptors import Interceptor
+from gradserve_server.rpc.servicer import ExplainerService
+from gradserve_server.scheduling.worker import Worker
+
+SERVICE = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"].full_name
+MESSAGE_MARGIN = 16 << 20
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """A running server; `running` makes one.
+
+    Attributes:
+        port: Port of the service.
+        metrics_port: Port of the metrics.
+        metrics: What is counted.
+        worker: Where programs run.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # time of creation says nothing here
+        self.metrics = Metrics()
+        self.worker = Worker(
+            settings.device, self.metrics, queue_size=settings.queue_size, pass_rows=settings.pass_rows or None
+        )
+        self.port = 0
+        self.metrics_port = 0
+        self._settings = settings
+        # One thread for each core: what runs in it is Pillow and numpy, which release the interpreter's lock.
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="imaging")
+        self._servicer = ExplainerService(self.worker, self._pool, settings)
+        self._interceptor = Interceptor(SERVICE, self.metrics)
+        self._health = Health(SERVICE)
+        self._server = aio.server(interceptors=[self._interceptor], options=_options(settings))
+
+    async def start(self) -> None:
+        """Listens, loads the models, and is ready.
+
+        Raises:
+            ModelLoadError: A model cannot be loaded.
+            OSError: An address is taken.
+        """
+        settings = self._settings
+        specs = read_specs(settings.models)
+        self.worker.start()
+        explainer_service_pb2_grpc.add_ExplainerServiceServicer_to_server(self._servicer, self._server)
+        await self._health.add_to(self._server)
+        reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server)
+        try:
+            self.port = self._server.add_insecure_port(settings.listen)
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {settings.listen}: is another server running there?") from error
+        await self._server.start()
+        host, _, port = settings.metrics.rpartition(":")
+        self._metrics_server, self._metrics_thread = start_http_server(int(port), host, self.metrics.registry)
+        self.metrics_port = self._metrics_server.server_port
+        models = [await asyncio.wrap_future(self.worker.load(spec)) for spec in specs]
+        for model in models:
+            calibration = self.worker.calibrations[model.name]
+            log.info(
+                "model %s (%s, %s, %s) on %s: %d rows per pass, %.1f ms a row",
+                model.name,
+                model.architecture,
+                model.version[:12],
+                model.precision,
+                model.device,
+                calibration.pass_rows,
+                calibration.row_seconds * 1000,
+            )
+        self._servicer.repository = Repository(tuple(models))
+        await self._health.set_ready(True)
+        log.info("serving on port %d, metrics on port %d", self.port, self.metrics_port)
+
+    async def stop(self) -> None:
+        """Says NOT_SERVING, refuses new requests, waits for those in flight, and stops."""
+        await self._health.set_ready(False)
+        if not await self._interceptor.drain(self._settings.drain_seconds):
+            log.warning("requests were still in flight after %g s", self._settings.drain_seconds)
+        # In-flight requests are done, so this grace is for the last bytes; an open Health.Watch would use all of it.
+        await self._server.stop(0.1)
+        await asyncio.to_thread(self.worker.stop)
+        self._pool.shutdown()
+        if self.metrics_port:
+            self._metrics_server.shutdown()
+            self._metrics_server.server_close()
+            self._metrics_thread.join()
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Server]:
+    """Runs a server: ready inside the context, drained and stopped after it."""
+    server = Server(settings)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+
+
+async def serve(settings: Settings) -> None:
+    """Runs a server until SIGTERM or SIGINT, then drains it."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings):
+        await stop.wait()
+        log.info("draining")
+    log.info("stopped")
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.image_bytes + MESSAGE_MARGIN),
+        ("grpc.max_send_message_length", -1),
+        # A taken port is an error, not a second server behind the same address.
+        ("grpc.so_reuseport", 0),
+        # Callers behind a load balancer reconnect now and then, so that new replicas get their share.
+        ("grpc.max_connection_age_ms", 300_000),
+        ("grpc.max_connection_age_grace_ms", 600_000),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+    ]

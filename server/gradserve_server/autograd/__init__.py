@@ -1,0 +1,1 @@
+"""The shared autograd core: many queries, one forward and one backward pass."""

@@ -1,0 +1,88 @@
+"""Activation rules, applied where the rectifier operates.
+
+A thread-local torch-function mode replaces each rectifying operation of a pass by one whose backward follows the rules
+of the rows. So `F.relu`, in-place, reused and bounded rectifiers, and one whose input has other readers, are all right,
+and rows with different rules share a pass. Module hooks cannot do this: Captum's change the gradient of every reader of
+the rectifier's input, and miss functional rectifiers.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from gradserve_server.autograd.query import ActivationRule
+from gradserve_server.models.rectifiers import rectification
+
+Stretch = tuple[slice, ActivationRule]
+
+
+class RowRules:
+    """Which rule each row of a pass follows, for each backward sweep over it.
+
+    Args:
+        row_count: Number of rows in the pass.
+        sweeps: For each sweep, the rules of stretches of rows; rows not named follow the standard rule.
+    """
+
+    def __init__(self, row_count: int, sweeps: Sequence[Sequence[Stretch]]) -> None:
+        self._row_count = row_count
+        self._sweeps = [
+            [(rows, rule) for rows, rule in sweep if rule is not ActivationRule.STANDARD] for sweep in sweeps
+        ]
+        self.sweep = 0
+
+    def applied(self) -> AbstractContextManager[object]:
+        """Returns a context within which this thread's rectifiers follow the rules."""
+        return _RuledRectifiers(self) if any(self._sweeps) else nullcontext()
+
+    def backward(self, gradient: Tensor, output: Tensor, ceiling: float | None) -> Tensor:
+        """Returns the gradient with respect to a rectifier's input, given the one with respect to its output."""
+        if ceiling is None:
+            result = torch.ops.aten.threshold_backward(gradient, output, 0)
+        else:
+            result = torch.ops.aten.hardtanh_backward(gradient, output, 0, ceiling)
+        stretches = self._sweeps[self.sweep]
+        if stretches and len(gradient) != self._row_count:
+            raise RuntimeError("a rectifier does not keep the rows in its first dimension")
+        for rows, rule in stretches:
+            if rule is ActivationRule.GUIDED:
+                result[rows].clamp_(min=0)
+            else:
+                torch.clamp(gradient[rows], min=0, out=result[rows])
+        return cast("Tensor", result)
+
+
+class _RuledRectifier(torch.autograd.Function):
+    # The output says where the input passed: 0 < output < ceiling. Saving it costs nothing, as in PyTorch's own.
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, ceiling: float | None, inplace: bool, rules: RowRules) -> Tensor:
+        if inplace:
+            ctx.mark_dirty(input)
+        output = input.clamp_(min=0, max=ceiling) if inplace else input.clamp(min=0, max=ceiling)
+        ctx.save_for_backward(output)
+        ctx.ceiling = ceiling
+        ctx.rules = rules
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (output,) = ctx.saved_tensors
+        return ctx.rules.backward(gradients[0], output, ctx.ceiling), None, None, None
+
+
+class _RuledRectifiers(TorchFunctionMode):
+    def __init__(self, rules: RowRules) -> None:
+        super().__init__()
+        self._rules = rules
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = rectification(func, args, kwargs or {})
+        if found is None or not found.input.requires_grad:
+            return func(*args, **(kwargs or {}))
+        return _RuledRectifier.apply(found.input, found.ceiling, found.inplace, self._rules)

@@ -1,0 +1,56 @@
+"""What the core answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+def _present(tensor: Tensor | None, what: str) -> Tensor:
+    if tensor is None:
+        raise LookupError(f"the query did not ask for {what}")
+    return tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The answer to one query: its rows only, no graph attached."""
+
+    _gradient: Tensor | None = None
+    _value: Tensor | None = None
+    _logits: Tensor | None = None
+    activations: Mapping[str, Tensor] = field(default_factory=dict)
+    """Outputs of the captured layers as the layers returned them, rows in front."""
+
+    @property
+    def gradient(self) -> Tensor:
+        """Gradient of each row's objective: shape of the rows, or of the root layer's output."""
+        return _present(self._gradient, "a gradient")
+
+    @property
+    def value(self) -> Tensor:
+        """Objective of each row, [rows]."""
+        return _present(self._value, "an objective")
+
+    @property
+    def logits(self) -> Tensor:
+        """Logits, [rows, classes]."""
+        return _present(self._logits, "logits")
+
+
+def join(parts: Sequence[Answer]) -> Answer:
+    """Returns the answer to a query whose rows were answered in `parts`, in order."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def joined(tensors: Sequence[Tensor | None]) -> Tensor | None:
+        present = [tensor for tensor in tensors if tensor is not None]
+        return torch.cat(present) if present else None
+
+    return Answer(
+        joined([part._gradient for part in parts]),
+        joined([part._value for part in parts]),
+        joined([part._logits for part in parts]),
+        {name: torch.cat([part.activations[name] for part in parts]) for name in parts[0].activations},
+    )

@@ -1,0 +1,172 @@
+"""One forward, and the backward sweeps somebody needs, for the queries of many programs.
+
+A query's rows are answered in *chunks*. Chunks over the very same rows form a *bundle*: one forward serves them all,
+and so does one backward sweep if their objective and activation rule are equal. Bundles whose pass keys agree share a
+pass.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+from gradserve_server.autograd.activation_rules import RowRules, Stretch
+from gradserve_server.autograd.answer import Answer
+from gradserve_server.autograd.objective import Objective, Outputs
+from gradserve_server.autograd.query import Derivative, Query
+from gradserve_server.autograd.taps import Recorder
+from gradserve_server.models.model import Model
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Some consecutive rows of a query."""
+
+    query: Query
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class PassKey:
+    """What must agree for bundles to share a pass. Method, target, objective, rule and request do not belong here.
+
+    Attributes:
+        model: The model.
+        shape: Shape of a row.
+        dtype: Arithmetic.
+        root: Layer where the graph begins; None for the rows.
+        sweeps: Number of backward sweeps; 0 for a forward-only pass. Each sweep goes over all rows of the pass, so
+            rows that need fewer would pay for those that need more.
+    """
+
+    model: Model
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    root: str | None
+    sweeps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """Chunks over the same rows."""
+
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def rows(self) -> Tensor:
+        """The rows."""
+        first = self.chunks[0]
+        return first.query.rows[first.start : first.stop]
+
+    @property
+    def row_count(self) -> int:
+        """Number of rows."""
+        return self.chunks[0].stop - self.chunks[0].start
+
+    @property
+    def derivatives(self) -> tuple[Derivative, ...]:
+        """What is differentiated, each once: one backward sweep each."""
+        wanted = (chunk.query.derivative for chunk in self.chunks)
+        return tuple(dict.fromkeys(derivative for derivative in wanted if derivative))
+
+    def key(self, model: Model) -> PassKey:
+        """Returns the key of the passes this bundle can be part of."""
+        queries = [chunk.query for chunk in self.chunks]
+        roots = {query.root for query in queries if query.differentiates}
+        layers = [model.layer(root) for root in roots if root is not None]
+        earliest = None if None in roots or not layers else min(layers, key=lambda layer: layer.position).name
+        rows = queries[0].rows
+        return PassKey(model, tuple(rows.shape[1:]), rows.dtype, earliest, len(self.derivatives))
+
+
+def run(model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
+    """Runs one pass.
+
+    Args:
+        model: The model. It is only read.
+        bundles: Bundles whose keys agree.
+
+    Returns:
+        For each bundle, the answers to its chunks in order. Their tensors are parts of the pass's.
+    """
+    key = bundles[0].key(model)
+    queries = [chunk.query for bundle in bundles for chunk in bundle.chunks]
+    sizes = [bundle.row_count for bundle in bundles]
+    rules = RowRules(sum(sizes), [_rules_of_sweep(bundles, sizes, sweep) for sweep in range(key.sweeps)])
+
+    rows = torch.cat([bundle.rows for bundle in bundles]) if len(bundles) > 1 else bundles[0].rows
+    leaf = rows.detach().requires_grad_() if key.sweeps and key.root is None else rows
+    recorder = Recorder(
+        layers=frozenset().union(*(query.layers for query in queries)),
+        roots=frozenset(query.root for query in queries if query.root is not None and query.differentiates),
+        to_end=any(query.needs_logits for query in queries),
+    )
+    with torch.set_grad_enabled(key.sweeps > 0), rules.applied():
+        # A copy, because a model may change its input in place.
+        logits = recorder.forward(model.module, leaf.clone())
+        outputs = _split(logits, recorder.activations, sizes)
+        values = [_values(bundle, output) for bundle, output in zip(bundles, outputs, strict=True)]
+        totals = [_total(bundles, values, sweep) for sweep in range(key.sweeps)]
+
+    gradients: dict[tuple[int, str | None], tuple[Tensor, ...]] = {}
+    for sweep, total in enumerate(totals):
+        rules.sweep = sweep
+        roots = _roots(bundles, sweep)
+        found = torch.autograd.grad(
+            total,
+            [leaf if root is None else recorder.activations[root] for root in roots],
+            retain_graph=sweep < key.sweeps - 1,
+            materialize_grads=True,
+        )
+        for root, gradient in zip(roots, found, strict=True):
+            gradients[sweep, root] = torch.split(gradient, sizes)
+
+    def answer(position: int, query: Query) -> Answer:
+        output, derivative = outputs[position], query.derivative
+        return Answer(
+            gradients[bundles[position].derivatives.index(derivative), query.root][position] if derivative else None,
+            values[position][query.objective].detach() if query.objective else None,
+            output.logits.detach() if output.logits is not None else None,
+            {name: output.activations[name].detach() for name in query.capture},
+        )
+
+    return [tuple(answer(position, chunk.query) for chunk in bundle.chunks) for position, bundle in enumerate(bundles)]
+
+
+def _rules_of_sweep(bundles: Sequence[Bundle], sizes: Sequence[int], sweep: int) -> list[Stretch]:
+    stops = accumulate(sizes)
+    return [
+        (slice(stop - size, stop), bundle.derivatives[sweep][1])
+        for bundle, size, stop in zip(bundles, sizes, stops, strict=True)
+    ]
+
+
+def _split(logits: Tensor | None, activations: Mapping[str, Tensor], sizes: list[int]) -> list[Outputs]:
+    # One split per tensor: slicing inside autograd would cost a full-size zero tensor per slice.
+    logit_parts = torch.split(logits, sizes) if logits is not None else [None] * len(sizes)
+    parts = {name: torch.split(activation, sizes) for name, activation in activations.items()}
+    return [
+        Outputs(logit_part, {name: part[position] for name, part in parts.items()})
+        for position, logit_part in enumerate(logit_parts)
+    ]
+
+
+def _values(bundle: Bundle, outputs: Outputs) -> dict[Objective, Tensor]:
+    objectives = dict.fromkeys(chunk.query.objective for chunk in bundle.chunks)
+    return {objective: objective(outputs) for objective in objectives if objective is not None}
+
+
+def _total(bundles: Sequence[Bundle], values: Sequence[Mapping[Objective, Tensor]], sweep: int) -> Tensor:
+    """Returns the sum over rows: rows do not mix in evaluation mode, so its gradient is that of each row alone."""
+    terms = [value[bundle.derivatives[sweep][0]].sum() for bundle, value in zip(bundles, values, strict=True)]
+    return torch.stack(terms).sum()
+
+
+def _roots(bundles: Sequence[Bundle], sweep: int) -> list[str | None]:
+    chunks = [
+        (chunk, bundle.derivatives[sweep]) for bundle in bundles for chunk in bundle.chunks if chunk.query.derivative
+    ]
+    return list(dict.fromkeys(chunk.query.root for chunk, wanted in chunks if chunk.query.derivative == wanted))

@@ -1,0 +1,85 @@
+"""The form of a program: a generator that yields queries, receives their answers, and returns its result.
+
+`answer = yield from ask(query)` is one step. Queries asked together (`ask_all`, `together`) share forwards where they
+can.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gradserve_server.autograd.answer import Answer
+from gradserve_server.autograd.query import Query
+from gradserve_server.errors import NotFinite
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """State of an iterative program, for whoever watches it.
+
+    Attributes:
+        step: Steps taken, from 1.
+        step_count: Steps to take in all.
+        value: What is optimised, one number; read only if somebody watches.
+        preview: The image as it is, or None.
+    """
+
+    step: int
+    step_count: int
+    value: Tensor | None = None
+    preview: Tensor | None = None
+
+
+Result = TypeVar("Result")
+Program = Generator[tuple[Query, ...] | Progress, tuple[Answer, ...], Result]
+
+
+def ask(query: Query) -> Program[Answer]:
+    """Asks one query and returns its answer."""
+    (answer,) = yield (query,)
+    return answer
+
+
+def ask_all(*queries: Query) -> Program[tuple[Answer, ...]]:
+    """Asks several queries in one step and returns their answers in order."""
+    answers = yield queries
+    return answers
+
+
+def together(*programs: Program[Result]) -> Program[tuple[Result, ...]]:
+    """Runs programs side by side and returns their results in order: in each step, the queries of all are asked."""
+    results: dict[int, Result] = {}
+    answers: dict[int, tuple[Answer, ...]] = {}
+    while len(results) < len(programs):
+        asked: dict[int, tuple[Query, ...]] = {}
+        for index, program in enumerate(programs):
+            if index in results:
+                continue
+            try:
+                step = program.send(answers[index]) if index in answers else next(program)
+                while isinstance(step, Progress):
+                    yield step
+                    step = program.send(())
+                asked[index] = step
+            except StopIteration as stop:
+                results[index] = stop.value
+        if asked:
+            received = iter((yield tuple(query for queries in asked.values() for query in queries)))
+            answers = {index: tuple(next(received) for _ in queries) for index, queries in asked.items()}
+    return tuple(results[index] for index in range(len(programs)))
+
+
+def host(tensor: Tensor) -> npt.NDArray[Any]:
+    """Waits for the device and returns the tensor's values as an array, for a result or a preview.
+
+    Raises:
+        NotFinite: A value is infinite or not a number.
+    """
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise NotFinite("the computation overflowed: the result holds values that are not finite")
+    array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+    return array

@@ -1,0 +1,89 @@
+"""Reading, rooting and stopping at layers without touching the shared model.
+
+A pass runs a *view* of the model: the modules on the way from the root to each tapped layer are copied, all others and
+all parameters are shared. Taps sit on the copies, so no other thread and no other pass can see them, and they go when
+the view goes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Tap = Callable[[Tensor], Tensor | None]
+"""Called with a layer's output; what it returns, if anything, takes the output's place."""
+
+
+def tapped(module: nn.Module, taps: Mapping[str, Tap]) -> nn.Module:
+    """Returns a view of `module` whose layers named in `taps` call them."""
+    if not taps:
+        return module
+    view = _copy(module)
+    copies = {"": view}
+    for name, tap in taps.items():
+        path = ""
+        for part in name.split("."):
+            parent, path = copies[path], f"{path}.{part}".lstrip(".")
+            if path not in copies:
+                copies[path] = _copy(parent.get_submodule(part))
+                parent._modules[part] = copies[path]
+        copies[name].register_forward_hook(lambda _module, _args, output, tap=tap: tap(output))
+    return view
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    """Returns a module that shares everything with `module` but can be given other children and hooks."""
+    twin: nn.Module = object.__new__(type(module))
+    state: dict[str, Any] = dict(module.__dict__)
+    for name in ("_modules", "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"):
+        state[name] = state[name].copy()
+    twin.__dict__.update(state)
+    return twin
+
+
+class _Stop(Exception):
+    """Nobody needs what comes after this layer."""
+
+
+class Recorder:
+    """Runs one forward, records layers, and roots the graph.
+
+    Args:
+        layers: Layers to record.
+        roots: Those of them that a gradient is taken with respect to. The graph begins at each that has none behind
+            it: with rows that need no gradient, everything before the roots runs without a graph.
+        to_end: Whether the logits are needed; otherwise the forward stops at the last layer recorded.
+    """
+
+    def __init__(self, layers: frozenset[str], roots: frozenset[str], *, to_end: bool) -> None:
+        self.activations: dict[str, Tensor] = {}
+        self._layers = layers
+        self._roots = roots
+        self._to_end = to_end
+
+    def forward(self, module: nn.Module, rows: Tensor) -> Tensor | None:
+        """Runs `module` and returns its logits, or None if it stopped before them."""
+        view = tapped(module, {name: self._tap(name) for name in self._layers})
+        try:
+            logits: Tensor = view(rows)
+        except _Stop:
+            return None
+        if missing := self._layers - set(self.activations):
+            raise RuntimeError(f"layers that did not run: {', '.join(sorted(missing))}")
+        return logits
+
+    def _tap(self, name: str) -> Tap:
+        def record(output: Tensor) -> Tensor | None:
+            # Copies, on both sides of a root: the value stays what the layer returned, whatever is done in place
+            # to the output later, and a gradient with respect to it counts every reader of the output.
+            activation = output.clone()
+            rooted = name in self._roots and torch.is_grad_enabled()
+            if rooted and not activation.requires_grad:
+                activation.requires_grad_()
+            self.activations[name] = activation
+            if not self._to_end and len(self.activations) == len(self._layers):
+                raise _Stop
+            return activation.clone() if rooted else None
+
+        return record

@@ -1,0 +1,59 @@
+"""Settings of a server: flags, else environment variables, else defaults."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+ENVIRONMENT_PREFIX = "GRADSERVE_"
+
+
+def _setting(default: Any, help: str, kind: Any = str) -> Any:
+    return field(default=default, metadata={"help": help, "kind": kind})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server serves."""
+
+    listen: str = _setting("127.0.0.1:50051", "address of the service, HOST:PORT; port 0 takes a free one")
+    metrics: str = _setting("127.0.0.1:9090", "address of the Prometheus metrics, HOST:PORT; port 0 takes a free one")
+    models: Path | None = _setting(None, "file of models to serve; without it the embedded one is served", Path)
+    device: str = _setting("auto", "device that computes: cpu, cuda:0, or auto for a GPU if there is one")
+    pass_rows: int = _setting(0, "rows per pass; 0 for what calibration finds", int)
+    queue_size: int = _setting(1024, "largest number of programs live or waiting; one more is refused", int)
+    image_bytes: int = _setting(32 << 20, "largest encoded image or array of pixels in bytes", int)
+    image_pixels: int = _setting(50_000_000, "largest number of pixels of an image", int)
+    heatmap_bytes: int = _setting(64 << 20, "largest total size of the heatmaps of one answer in bytes", int)
+    methods: int = _setting(32, "largest number of methods in one request", int)
+    targets: int = _setting(20, "largest number of targets in one request", int)
+    drain_seconds: float = _setting(30.0, "time for requests in flight to end after SIGTERM, in seconds", float)
+    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+
+
+def add_settings(parser: argparse.ArgumentParser, environment: Mapping[str, str] = os.environ) -> None:
+    """Adds a flag for each setting to `parser`; the environment gives the defaults."""
+    for setting in fields(Settings):
+        variable = ENVIRONMENT_PREFIX + setting.name.upper()
+        parser.add_argument(
+            f"--{setting.name.replace('_', '-')}",
+            # argparse converts a default that is a string as it does an argument.
+            default=environment.get(variable, setting.default),
+            type=setting.metadata["kind"],
+            metavar=setting.name.upper(),
+            help=f"{setting.metadata['help']} (default {setting.default}; {variable})",
+        )
+
+
+def settings_from(arguments: argparse.Namespace) -> Settings:
+    """Returns the settings that `add_settings` put into parsed arguments."""
+    return Settings(**{setting.name: getattr(arguments, setting.name) for setting in fields(Settings)})
+
+
+def parse_settings(arguments: Sequence[str]) -> Settings:
+    """Returns the settings given as command-line flags."""
+    parser = argparse.ArgumentParser()
+    add_settings(parser)
+    return settings_from(parser.parse_args(arguments))

@@ -1,0 +1,77 @@
+"""From a file to upright RGB pixels."""
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from gradserve_server.errors import InvalidInput
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
+"""Upright RGB [height, width, 3]: uint8 in 0..255 as decoded, or float32 in 0..1 as a caller may give."""
+
+
+def decode(encoded: bytes, max_pixels: int) -> Pixels:
+    """Decodes a JPEG, PNG or WebP file as a person sees it.
+
+    EXIF orientation is applied, transparency is flattened on white, only the first frame is read, and 16-bit grey keeps
+    its upper 8 bits. The size is checked from the header before any pixel is decoded.
+
+    Raises:
+        InvalidInput: The file is empty, of another format, damaged, or has more than `max_pixels` pixels.
+    """
+    if not encoded:
+        raise InvalidInput("the image is empty: send a JPEG, PNG or WebP file", field="encoded", reason="EMPTY_IMAGE")
+    try:
+        with Image.open(BytesIO(encoded), formats=FORMATS) as image:
+            check_pixel_count(*image.size, max_pixels, field="encoded")
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(_flatten(upright))
+    except InvalidInput:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InvalidInput(
+            f"the image has more pixels than the limit of {max_pixels}; send a smaller one",
+            field="encoded",
+            reason="IMAGE_TOO_LARGE",
+            metadata={"max_pixels": str(max_pixels)},
+        ) from error
+    # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        raise InvalidInput(
+            "the image cannot be decoded: send a whole JPEG, PNG or WebP file",
+            field="encoded",
+            reason="UNDECODABLE_IMAGE",
+        ) from error
+
+
+def check_pixel_count(width: int, height: int, max_pixels: int, field: str) -> None:
+    """Checks an image's size.
+
+    Raises:
+        InvalidInput: It has more than `max_pixels` pixels.
+    """
+    if width * height > max_pixels:
+        raise InvalidInput(
+            f"the image has {width} x {height} = {width * height} pixels; at most {max_pixels} are served",
+            field=field,
+            reason="IMAGE_TOO_LARGE",
+            metadata={"width": str(width), "height": str(height), "max_pixels": str(max_pixels)},
+        )
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        # Pillow clips these instead of scaling them.
+        wide: npt.NDArray[Any] = np.asarray(image)
+        image = Image.fromarray((np.clip(wide, 0, 65535).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        transparent = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, transparent)
+    return image.convert("RGB")

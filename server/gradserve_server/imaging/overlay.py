@@ -1,0 +1,150 @@
+"""A heatmap rendered over its image. Names and defaults of the clipping follow Vertex Explainable AI."""
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from cmap import Colormap
+
+from gradserve_server.errors import InvalidInput, nearest
+from gradserve_server.imaging.encode import ImageFormat
+
+COLOR_MAPS = {
+    "inferno": "bids:inferno",
+    "magma": "bids:magma",
+    "plasma": "bids:plasma",
+    "viridis": "bids:viridis",
+    "cividis": "cividis:cividis",
+    "turbo": "google:turbo",
+    "hot": "matlab:hot",
+    "gray": "matlab:gray",
+    "berlin": "crameri:berlin",
+    "vanimo": "crameri:vanimo",
+    "managua": "crameri:managua",
+    "coolwarm": "matplotlib:coolwarm",
+    "seismic": "matplotlib:seismic",
+    "bwr": "matplotlib:bwr",
+}
+"""Colour maps by the name a caller gives: sequential ones, then diverging ones from `berlin` on."""
+
+# ITU-R 601-2, as Pillow's own conversion to grey.
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class Polarity(Enum):
+    """Which attributions are shown."""
+
+    POSITIVE = "positive"
+    NEGATIVE = "negative"
+    BOTH = "both"
+
+
+class OverlayBackground(Enum):
+    """What is shown where nothing is attributed."""
+
+    GRAYSCALE = "grayscale"
+    ORIGINAL = "original"
+    MASK_BLACK = "mask_black"
+    """Black; the image itself shows through where attributions are strong, and nothing is coloured."""
+
+
+@dataclass(frozen=True)
+class OverlayOptions:
+    """How to render.
+
+    Attributes:
+        format: File format.
+        color_map: One of `COLOR_MAPS`; empty for the polarity's default.
+        polarity: Which attributions are shown; both on a diverging map centred at zero.
+        opacity: Opacity of the strongest attribution, 0..1.
+        clip_percent_lowerbound: Attributions at or below this percentile are transparent.
+        clip_percent_upperbound: Attributions at or above this percentile have the strongest colour.
+        background: What is shown where nothing is attributed.
+
+    Raises:
+        InvalidInput: A field is out of its range.
+    """
+
+    format: ImageFormat = ImageFormat.PNG
+    color_map: str = ""
+    polarity: Polarity = Polarity.POSITIVE
+    opacity: float = 0.7
+    clip_percent_lowerbound: float = 62.0
+    clip_percent_upperbound: float = 99.9
+    background: OverlayBackground = OverlayBackground.GRAYSCALE
+
+    def __post_init__(self) -> None:
+        if self.color_map and self.color_map not in COLOR_MAPS:
+            near = ", ".join(nearest(self.color_map, COLOR_MAPS))
+            raise InvalidInput(
+                f"no colour map {self.color_map!r}; nearest: {near or 'none'}",
+                field="color_map",
+                metadata={"color_map": self.color_map, "nearest": near},
+            )
+        if not 0 <= self.opacity <= 1:
+            raise InvalidInput(f"opacity must be 0 to 1, not {self.opacity:g}", field="opacity")
+        if not 0 <= self.clip_percent_lowerbound < self.clip_percent_upperbound <= 100:
+            raise InvalidInput(
+                "clip percentiles must be 0 <= lower < upper <= 100, not "
+                f"{self.clip_percent_lowerbound:g} and {self.clip_percent_upperbound:g}",
+                field="clip_percent_lowerbound",
+            )
+
+
+@dataclass(frozen=True)
+class Shading:
+    """Attribution at which an overlay begins to show, and from which on it is strongest; both >= 0."""
+
+    low: float
+    high: float
+
+
+def shading(values: npt.NDArray[Any], options: OverlayOptions) -> Shading:
+    """Finds the shading of a map, from what the model saw: the same for every frame the map is placed in."""
+    bounds = (options.clip_percent_lowerbound, options.clip_percent_upperbound)
+    low, high = np.percentile(_magnitude(values, options.polarity), bounds)
+    return Shading(float(low), float(high))
+
+
+def render(
+    heatmap: npt.NDArray[Any], picture: npt.NDArray[np.uint8], scale: Shading, options: OverlayOptions
+) -> npt.NDArray[np.uint8]:
+    """Renders a heatmap [height, width] over a picture [height, width, 3] of the same size.
+
+    Colour and opacity follow the square root of the clipped attribution, so that the many weak attributions of a
+    gradient show beside the few strong ones.
+    """
+    width = scale.high - scale.low
+    magnitude = _magnitude(heatmap, options.polarity)
+    # A flat map shows nothing rather than everything.
+    strength = np.sqrt(np.clip((magnitude - scale.low) / width, 0, 1)) if width > 0 else np.zeros_like(magnitude)
+    if options.background is OverlayBackground.MASK_BLACK:
+        return _bytes(picture * strength[..., None])
+    both = options.polarity is Polarity.BOTH
+    level = 0.5 + 0.5 * strength * np.sign(heatmap) if both else strength
+    table = _color_table(options.color_map or ("berlin" if both else "inferno"))
+    colors = table[np.rint(level * 255).astype(np.uint8)]
+    opacity = (options.opacity * strength)[..., None]
+    gray = options.background is OverlayBackground.GRAYSCALE
+    background = (picture @ _LUMA)[..., None] if gray else picture
+    return _bytes(background * (1 - opacity) + colors * opacity)
+
+
+def _bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return np.rint(values).astype(np.uint8)
+
+
+def _magnitude(values: npt.NDArray[Any], polarity: Polarity) -> npt.NDArray[np.float32]:
+    signed = np.asarray(values, np.float32)
+    if polarity is Polarity.BOTH:
+        return np.abs(signed)
+    return np.maximum(signed if polarity is Polarity.POSITIVE else -signed, 0)
+
+
+@cache
+def _color_table(name: str) -> npt.NDArray[np.float32]:
+    table = Colormap(COLOR_MAPS[name]).lut(256)[:, :3] * 255
+    return np.asarray(table, np.float32)

@@ -1,0 +1,117 @@
+"""A model ready to be explained."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from gradserve_server.errors import InvalidInput, nearest
+from gradserve_server.models.layers import Layer
+from gradserve_server.models.preprocessing import Preprocessing
+from gradserve_server.models.rectifiers import Rectifiers
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A frozen network in evaluation mode with what is known of it. Shared by all; nobody writes to it.
+
+    Attributes:
+        name: Name that callers use.
+        version: SHA-256 of the weights, hexadecimal.
+        architecture: Where the network comes from, for example `timm:tf_efficientnet_lite0`.
+        module: The network: float [rows, 3, height, width] to logits [rows, classes].
+        device: Where it is.
+        dtype: Arithmetic.
+        preprocessing: What it expects of an image.
+        labels: Labels by class index; empty when it has none.
+        class_count: Number of classes.
+        layers: Layers a caller can name, in the order their outputs are ready.
+        default_layer: Layer of class activation maps when the caller names none; empty when none suits.
+        rectifiers: What is known of its rectifiers.
+    """
+
+    name: str
+    version: str
+    architecture: str
+    module: nn.Module
+    device: torch.device
+    dtype: torch.dtype
+    preprocessing: Preprocessing
+    labels: tuple[str, ...]
+    class_count: int
+    layers: tuple[Layer, ...]
+    default_layer: str
+    rectifiers: Rectifiers
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic as callers read it, for example `float32`."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @cached_property
+    def _layers_by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def _classes_by_label(self) -> dict[str, list[int]]:
+        classes: dict[str, list[int]] = {}
+        for index, label in enumerate(self.labels):
+            classes.setdefault(label.lower(), []).append(index)
+        return classes
+
+    def layer(self, name: str) -> Layer:
+        """Returns the layer called `name`.
+
+        Raises:
+            InvalidInput: There is none; the three nearest are named.
+        """
+        if name in self._layers_by_name:
+            return self._layers_by_name[name]
+        near = ", ".join(nearest(name, self._layers_by_name))
+        raise InvalidInput(
+            f"model {self.name!r} has no layer {name!r} that runs once in a forward; nearest: {near or 'none'}",
+            field="layer",
+            reason="UNKNOWN_LAYER",
+            metadata={"model": self.name, "layer": name, "nearest": near},
+        )
+
+    def class_of_label(self, label: str) -> int:
+        """Returns the index of the class called `label`, case aside.
+
+        Raises:
+            InvalidInput: There is none, the three nearest are named; or more than one, their indices are named.
+        """
+        found = self._classes_by_label.get(label.strip().lower(), [])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            indices = ", ".join(map(str, found))
+            raise InvalidInput(
+                f"label {label!r} is that of several classes of model {self.name!r}; use a class index: {indices}",
+                field="class_label",
+                reason="AMBIGUOUS_LABEL",
+                metadata={"model": self.name, "label": label, "indices": indices},
+            )
+        near = ", ".join(nearest(label, self.labels))
+        raise InvalidInput(
+            f"model {self.name!r} has no class labelled {label!r}; nearest: {near or 'none'}",
+            field="class_label",
+            reason="UNKNOWN_LABEL",
+            metadata={"model": self.name, "label": label, "nearest": near},
+        )
+
+    def check_class(self, index: int) -> int:
+        """Returns `index`.
+
+        Raises:
+            InvalidInput: There is no such class.
+        """
+        if 0 <= index < self.class_count:
+            return index
+        raise InvalidInput(
+            f"model {self.name!r} has {self.class_count} classes, 0 to {self.class_count - 1}; got {index}",
+            field="class_index",
+            reason="UNKNOWN_CLASS",
+            metadata={"model": self.name, "class_index": str(index), "class_count": str(self.class_count)},
+        )

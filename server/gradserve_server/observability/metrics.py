@@ -1,0 +1,83 @@
+"""Prometheus metrics. One registry for each server, so that several can live in a process.
+
+Names of the `grpc_server_*` set and the spelling of their labels follow go-grpc-middleware, whose dashboards then fit.
+"""
+
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_RPC = ("grpc_type", "grpc_service", "grpc_method")
+
+
+class Metrics:
+    """What a server counts.
+
+    Attributes:
+        registry: What the metrics endpoint exposes.
+    """
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.rpc_started = Counter("grpc_server_started_total", "RPCs started.", _RPC, registry=registry)
+        self.rpc_handled = Counter(
+            "grpc_server_handled_total", "RPCs ended, by status code.", (*_RPC, "grpc_code"), registry=registry
+        )
+        self.rpc_received = Counter("grpc_server_msg_received_total", "Messages received.", _RPC, registry=registry)
+        self.rpc_sent = Counter("grpc_server_msg_sent_total", "Messages sent.", _RPC, registry=registry)
+        self.rpc_seconds = Histogram(
+            "grpc_server_handling_seconds", "Duration of RPCs.", _RPC, registry=registry, buckets=_SECONDS
+        )
+        self.in_flight = Gauge("gradserve_inflight_requests", "RPCs being answered.", ("method",), registry=registry)
+        self.queue_depth = Gauge(
+            "gradserve_queue_depth", "Programs live or waiting to start, by priority.", ("priority",), registry=registry
+        )
+        self.queue_seconds = Histogram(
+            "gradserve_queue_wait_seconds",
+            "From the arrival of a program to the start of its first pass.",
+            ("priority",),
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self.rejected = Counter(
+            "gradserve_rejected_total", "Programs refused on arrival, by reason.", ("reason",), registry=registry
+        )
+        self.abandoned = Counter(
+            "gradserve_abandoned_total", "Programs dropped before their end, by reason.", ("reason",), registry=registry
+        )
+        self.pass_rows = Histogram("gradserve_pass_rows", "Rows in a pass.", registry=registry, buckets=_SIZES)
+        self.pass_programs = Histogram(
+            "gradserve_pass_programs", "Programs that share a pass.", registry=registry, buckets=_SIZES
+        )
+        self.pass_seconds = Histogram(
+            "gradserve_pass_compute_seconds", "Duration of a pass.", registry=registry, buckets=_SECONDS
+        )
+        self.out_of_memory = Counter(
+            "gradserve_pass_out_of_memory_total", "Passes halved for lack of memory.", registry=registry
+        )
+        self.model_load_seconds = Gauge(
+            "gradserve_model_load_seconds", "Time to load and measure a model.", ("model",), registry=registry
+        )
+        self.model_info = Gauge(
+            "gradserve_model_info", "Models that are served.", ("model", "version", "precision"), registry=registry
+        )
+        self.calibrated_pass_rows = Gauge(
+            "gradserve_calibrated_pass_rows", "Rows per pass in force.", ("model",), registry=registry
+        )
+        self.calibrated_row_seconds = Gauge(
+            "gradserve_calibrated_row_seconds",
+            "Measured time of a row with its gradient in a full pass.",
+            ("model",),
+            registry=registry,
+        )
+        build_info = Gauge("gradserve_build_info", "This server.", ("version",), registry=registry)
+        build_info.labels(version("gradserve")).set(1)
+        # All label sets exist from the start, so that rates begin at zero.
+        for priority in ("interactive", "iterative"):
+            self.queue_depth.labels(priority)
+            self.queue_seconds.labels(priority)
+        for reason in ("cancelled", "deadline"):
+            self.abandoned.labels(reason)
+        self.rejected.labels("queue_full")

@@ -1,0 +1,20 @@
+"""From the positions of a layer to the pixels of the model's input."""
+
+from enum import Enum
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Interpolation(Enum):
+    """How a layer's map grows."""
+
+    BILINEAR = "bilinear"
+    """Smooth; the centres of cells keep their values."""
+    NEAREST = "nearest"
+    """Blocks: shows the layer's own cells."""
+
+    def __call__(self, values: Tensor, like: Tensor) -> Tensor:
+        """Resizes a map [height, width] to the height and width of `like` [..., height, width]."""
+        mode = "bilinear" if self is Interpolation.BILINEAR else "nearest-exact"
+        return F.interpolate(values[None, None], size=like.shape[-2:], mode=mode)[0, 0]

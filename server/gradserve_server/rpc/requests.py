@@ -1,0 +1,262 @@
+"""From messages to the domain. Everything that can be wrong with a request is found here, before any work."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from enum import Enum
+from math import prod
+from typing import Any, TypeVar, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from gradserve.v1 import explain_pb2, image_pb2
+from gradserve_server.autograd.objective import Objective, class_score, ranked_class_score
+from gradserve_server.config import Settings
+from gradserve_server.errors import InvalidInput, NotServed, RequestError
+from gradserve_server.imaging.decode import Pixels, check_pixel_count, decode
+from gradserve_server.imaging.overlay import OverlayOptions
+from gradserve_server.models.model import Model
+from gradserve_server.models.repository import Repository
+from gradserve_server.programs.explain import METHODS
+from gradserve_server.programs.explain.method import Method
+from gradserve_server.rpc.support import supported
+
+Parameters = TypeVar("Parameters")
+
+DTYPES: dict[int, np.dtype[Any]] = {
+    image_pb2.DATA_TYPE_UINT8: np.dtype("u1"),
+    image_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
+    image_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
+    image_pb2.DATA_TYPE_FLOAT64: np.dtype("<f8"),
+}
+
+
+class Frame(Enum):
+    """What a heatmap is aligned with."""
+
+    ORIGINAL = "original"
+    MODEL_INPUT = "model_input"
+
+
+@dataclass(frozen=True)
+class ExplainCall:
+    """A checked request.
+
+    Attributes:
+        model: The model to explain.
+        methods: Methods, each supported by the model and with its layer filled in.
+        targets: What to explain, expanded.
+        frame: What the heatmaps are aligned with.
+        overlay: How to render; None for no overlay.
+        seed: Seed of all noise.
+        prediction_count: Number of classes to list.
+    """
+
+    model: Model
+    methods: tuple[Method, ...]
+    targets: tuple[Objective, ...]
+    frame: Frame
+    overlay: OverlayOptions | None
+    seed: int
+    prediction_count: int
+
+
+def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, settings: Settings) -> ExplainCall:
+    """Checks all of a request but its image.
+
+    Raises:
+        InvalidInput: A field's value can never be served.
+        NotFound: There is no such model.
+        Unsupported: The model cannot serve a method.
+        NotServed: It asks for something this version does not answer.
+    """
+    model = repository.get(request.model)
+    if request.HasField("trust"):
+        raise NotServed("this version answers no trust report; leave `trust` unset", field="trust")
+    if not request.methods:
+        raise InvalidInput("give at least one method", field="methods", metadata={"known": ", ".join(sorted(METHODS))})
+    _check_count(len(request.methods), settings.methods, "methods")
+    prediction_count = request.prediction_count if request.HasField("prediction_count") else 5
+    if not 1 <= prediction_count <= 100:
+        raise InvalidInput(f"must be 1 to 100, not {prediction_count}", field="prediction_count")
+    return ExplainCall(
+        model=model,
+        methods=tuple(_method(method, model, f"methods[{index}]") for index, method in enumerate(request.methods)),
+        targets=_targets(request.targets, model, settings.targets),
+        frame=_enum(Frame, request, request.DESCRIPTOR.fields_by_name["frame"]) or Frame.ORIGINAL,
+        overlay=_overlay(request),
+        seed=_seed(request),
+        prediction_count=min(prediction_count, model.class_count),
+    )
+
+
+def image_pixels(image: image_pb2.Image, settings: Settings) -> Pixels:
+    """Decodes an image. Slow: for the pool.
+
+    Raises:
+        InvalidInput: It is missing, damaged or too large.
+    """
+    source = image.WhichOneof("source")
+    if source is None:
+        raise InvalidInput("give an image: `encoded` or `pixels`", field="image", reason="MISSING_IMAGE")
+    data = image.encoded if source == "encoded" else image.pixels.data
+    try:
+        if len(data) > settings.image_bytes:
+            raise InvalidInput(
+                f"the image has {len(data)} bytes; at most {settings.image_bytes} are served",
+                field=source,
+                reason="IMAGE_TOO_LARGE",
+                metadata={"bytes": str(len(data)), "max_bytes": str(settings.image_bytes)},
+            )
+        if source == "encoded":
+            return decode(image.encoded, settings.image_pixels)
+        return _pixels(image.pixels, settings.image_pixels)
+    except RequestError as error:
+        raise error.within("image") from error.__cause__
+
+
+def check_heatmap_bytes(call: ExplainCall, pixels: Pixels, settings: Settings) -> None:
+    """Checks that the answer to a request will not be too large.
+
+    Raises:
+        InvalidInput: It will.
+    """
+    if call.frame is Frame.ORIGINAL:
+        size = len(call.methods) * len(call.targets) * pixels.shape[0] * pixels.shape[1] * 4
+        if size > settings.heatmap_bytes:
+            raise InvalidInput(
+                f"the heatmaps of {len(call.methods) * len(call.targets)} explanations are {size} bytes; at most "
+                f"{settings.heatmap_bytes} are served: ask for the frame MODEL_INPUT or send a smaller image",
+                field="frame",
+                reason="ANSWER_TOO_LARGE",
+                metadata={"bytes": str(size), "max_bytes": str(settings.heatmap_bytes)},
+            )
+
+
+def array(tensor: image_pb2.Tensor, field: str) -> npt.NDArray[Any]:
+    """Returns a tensor's elements as an array of its shape.
+
+    Raises:
+        InvalidInput: Type, shape and data do not fit together.
+    """
+    dtype = DTYPES.get(tensor.data_type)
+    if dtype is None:
+        raise InvalidInput("give a known data type", field=f"{field}.data_type")
+    if any(length < 0 for length in tensor.shape):
+        raise InvalidInput(f"lengths must not be negative: {list(tensor.shape)}", field=f"{field}.shape")
+    expected = prod(tensor.shape) * dtype.itemsize
+    if len(tensor.data) != expected:
+        raise InvalidInput(
+            f"shape {list(tensor.shape)} of {dtype.name} needs {expected} bytes, not {len(tensor.data)}",
+            field=f"{field}.data",
+        )
+    values: npt.NDArray[Any] = np.frombuffer(tensor.data, dtype).reshape(tuple(tensor.shape))
+    return values
+
+
+def _pixels(tensor: image_pb2.Tensor, max_pixels: int) -> Pixels:
+    values = array(tensor, "pixels")
+    if values.ndim != 3 or values.shape[2] != 3 or not values.size:
+        raise InvalidInput(f"pixels must have shape [height, width, 3], not {list(values.shape)}", field="pixels.shape")
+    if values.dtype not in (np.dtype("u1"), np.dtype("<f4")):
+        raise InvalidInput(f"pixels must be uint8 or float32, not {values.dtype.name}", field="pixels.data_type")
+    check_pixel_count(values.shape[1], values.shape[0], max_pixels, field="pixels.shape")
+    if values.dtype.kind == "f" and not (values.min() >= 0 and values.max() <= 1):
+        raise InvalidInput("float32 pixels must be numbers in 0..1", field="pixels.data")
+    return values
+
+
+def _method(message: explain_pb2.Method, model: Model, path: str) -> Method:
+    name = message.WhichOneof("method")
+    if name is None:
+        raise InvalidInput(f"give one of {', '.join(sorted(METHODS))}", field=path, reason="MISSING_METHOD")
+    try:
+        return supported(_parameters(METHODS[name], getattr(message, name)), model)
+    except RequestError as error:
+        raise error.within(f"{path}.{name}") from error.__cause__
+
+
+def _targets(messages: Sequence[explain_pb2.Target], model: Model, limit: int) -> tuple[Objective, ...]:
+    targets: list[Objective] = []
+    for index, message in enumerate(messages):
+        try:
+            targets += _target(message, model, limit)
+        except RequestError as error:
+            raise error.within(f"targets[{index}]") from error.__cause__
+    _check_count(len(targets), limit, "targets")
+    return tuple(targets) or (ranked_class_score(0),)
+
+
+def _target(message: explain_pb2.Target, model: Model, limit: int) -> list[Objective]:
+    match message.WhichOneof("target"):
+        case "class_index":
+            return [class_score(model.check_class(message.class_index))]
+        case "class_label":
+            return [class_score(model.class_of_label(message.class_label))]
+        case "top_k":
+            highest = min(limit, model.class_count)
+            if not 1 <= message.top_k <= highest:
+                raise InvalidInput(f"must be 1 to {highest}, not {message.top_k}", field="top_k")
+            return [ranked_class_score(rank) for rank in range(message.top_k)]
+        case _:
+            return [ranked_class_score(0)]
+
+
+def _overlay(request: explain_pb2.ExplainRequest) -> OverlayOptions | None:
+    if not request.HasField("overlay"):
+        return None
+    try:
+        return _parameters(OverlayOptions, request.overlay)
+    except RequestError as error:
+        raise error.within("overlay") from error.__cause__
+
+
+def _seed(request: explain_pb2.ExplainRequest) -> int:
+    if not request.HasField("seed"):
+        return secrets.randbelow(2**31)
+    if request.seed < 0:
+        raise InvalidInput(f"must not be negative: {request.seed}", field="seed")
+    return request.seed
+
+
+def _check_count(count: int, limit: int, field: str) -> None:
+    if count > limit:
+        raise InvalidInput(
+            f"{count} are too many; at most {limit} are served in one request",
+            field=field,
+            reason="TOO_MANY",
+            metadata={"count": str(count), "limit": str(limit)},
+        )
+
+
+def _parameters(kind: type[Parameters], message: Message) -> Parameters:
+    """Makes a frozen dataclass of the message whose fields it names. Unset fields have the dataclass's defaults."""
+    types = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for field in fields(kind):  # type: ignore[arg-type]  # a dataclass
+        descriptor = message.DESCRIPTOR.fields_by_name[field.name]
+        if descriptor.type == FieldDescriptor.TYPE_ENUM:
+            value = _enum(types[field.name], message, descriptor)
+        elif descriptor.has_presence:
+            value = getattr(message, field.name) if message.HasField(field.name) else None
+        else:
+            value = getattr(message, field.name) or None
+        if value is not None:
+            values[field.name] = value
+    return kind(**values)
+
+
+def _enum(kind: Any, message: Message, descriptor: Any) -> Any:
+    """Returns the member of `kind` that an enum field names without its prefix; None when unspecified."""
+    number = getattr(message, descriptor.name)
+    enum = descriptor.enum_type
+    if number == 0:
+        return None
+    if number not in enum.values_by_number:
+        known = ", ".join(value.name for value in enum.values if value.number)
+        raise InvalidInput(f"{number} is not one of {known}", field=descriptor.name)
+    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return kind[enum.values_by_number[number].name.removeprefix(prefix)]

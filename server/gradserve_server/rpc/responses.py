@@ -1,0 +1,179 @@
+"""From the domain to messages. Placing, rendering and encoding happen here: for the pool."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradserve.v1 import common_pb2, explain_pb2, image_pb2, model_pb2
+from gradserve_server.autograd.objective import Objective, class_score, ranked_class_score
+from gradserve_server.config import Settings
+from gradserve_server.imaging.decode import Pixels
+from gradserve_server.imaging.encode import encode
+from gradserve_server.imaging.geometry import Placement, as_bytes
+from gradserve_server.imaging.overlay import COLOR_MAPS, OverlayOptions, render, shading
+from gradserve_server.models.model import Model
+from gradserve_server.programs.explain import METHODS
+from gradserve_server.programs.explain.explanation import Explained
+from gradserve_server.rpc.requests import DTYPES, ExplainCall, Frame
+from gradserve_server.rpc.support import refusal
+from gradserve_server.scheduling.calibration import Calibration
+from gradserve_server.scheduling.job import Outcome, Usage
+
+DATA_TYPES: dict[Any, Any] = {dtype: data_type for data_type, dtype in DTYPES.items()}
+
+
+def explain_response(
+    call: ExplainCall, outcome: Outcome[Explained], original: Pixels, fitted: Pixels, placement: Placement
+) -> explain_pb2.ExplainResponse:
+    """Builds the answer to an Explain request.
+
+    Args:
+        call: The request.
+        outcome: What its program returned and took.
+        original: The image, upright.
+        fitted: The model's input as pixels.
+        placement: Where the input lies on the original.
+    """
+    explained = outcome.result
+    classes = Classes(explained.logits, call.model)
+    picture = as_bytes(original if call.frame is Frame.ORIGINAL else fitted)
+    pairs = [(method, target) for method in call.methods for target in call.targets]
+    response = explain_pb2.ExplainResponse(
+        predictions=[classes.score(index) for index in classes.order[: call.prediction_count]],
+        metadata=metadata(call.model, outcome.usage, call.seed),
+    )
+    for (method, target), values in zip(pairs, explained.maps, strict=True):
+        heatmap = np.asarray(values, np.float32)
+        if call.frame is Frame.ORIGINAL:
+            heatmap = placement.on_original(heatmap)
+        explanation = response.explanations.add(
+            method=method.name(),
+            target=classes.score(classes.index_of(target)),
+            heatmap=tensor(heatmap),
+            layer=getattr(method, "layer", ""),
+        )
+        if call.overlay is not None:
+            explanation.overlay.CopyFrom(_overlay(values, heatmap, picture, call.overlay))
+    return response
+
+
+def list_models_response(
+    models: Iterable[Model], calibrations: Mapping[str, Calibration], settings: Settings, next_page_token: str
+) -> model_pb2.ListModelsResponse:
+    """Builds one page of the answer to a ListModels request."""
+    return model_pb2.ListModelsResponse(
+        models=[_model(model, calibrations[model.name]) for model in models],
+        next_page_token=next_page_token,
+        limits=model_pb2.Limits(
+            image_bytes=settings.image_bytes,
+            image_pixels=settings.image_pixels,
+            heatmap_bytes=settings.heatmap_bytes,
+            methods=settings.methods,
+            targets=settings.targets,
+            color_maps=list(COLOR_MAPS),
+        ),
+    )
+
+
+def metadata(model: Model, usage: Usage, seed: int) -> common_pb2.Metadata:
+    """Builds the facts on how an answer was computed."""
+    facts = common_pb2.Metadata(
+        model=model.name,
+        model_version=model.version,
+        device=str(model.device),
+        precision=model.precision,
+        seed=seed,
+        pass_count=usage.passes,
+        mean_pass_rows=usage.rows / usage.passes,
+        mean_pass_programs=usage.programs / usage.passes,
+    )
+    facts.queue_duration.FromMicroseconds(round(usage.queue_seconds * 1e6))
+    facts.compute_duration.FromMicroseconds(round(usage.compute_seconds * 1e6))
+    return facts
+
+
+def tensor(values: npt.NDArray[Any]) -> image_pb2.Tensor:
+    """Builds a tensor message of an array."""
+    dtype = values.dtype.newbyteorder("<")
+    return image_pb2.Tensor(data_type=DATA_TYPES[dtype], shape=values.shape, data=values.astype(dtype).tobytes())
+
+
+class Classes:
+    """What the model says of an image.
+
+    Args:
+        logits: [classes].
+        model: The model.
+    """
+
+    def __init__(self, logits: npt.NDArray[Any], model: Model) -> None:
+        self._logits = logits.astype(np.float64)
+        exponentials = np.exp(self._logits - self._logits.max())
+        self._probabilities = exponentials / exponentials.sum()
+        self._labels = model.labels
+        self.order = [int(index) for index in np.argsort(-self._logits, kind="stable")]
+        """Indices of the classes, most probable first; of equals, the smaller first, as in `ranked_class_score`."""
+
+    def score(self, index: int) -> common_pb2.ClassScore:
+        """Builds the score of a class."""
+        return common_pb2.ClassScore(
+            class_index=index,
+            class_label=self._labels[index] if self._labels else "",
+            probability=self._probabilities[index],
+            logit=self._logits[index],
+        )
+
+    def index_of(self, target: Objective) -> int:
+        """Returns the class that a target stands for on this image."""
+        match target:
+            case class_score(index):
+                return index
+            case ranked_class_score(rank):
+                return self.order[rank]
+        raise TypeError(f"{target} is not a class")
+
+
+def _overlay(
+    values: npt.NDArray[Any],
+    heatmap: npt.NDArray[np.float32],
+    picture: npt.NDArray[np.uint8],
+    options: OverlayOptions,
+) -> image_pb2.Picture:
+    rendered = render(heatmap, picture, shading(values, options), options)
+    return image_pb2.Picture(
+        format=f"IMAGE_FORMAT_{options.format.name}",
+        data=encode(rendered, options.format),
+        width=rendered.shape[1],
+        height=rendered.shape[0],
+    )
+
+
+def _model(model: Model, calibration: Calibration) -> model_pb2.Model:
+    return model_pb2.Model(
+        name=model.name,
+        version=model.version,
+        kind=model_pb2.MODEL_KIND_CLASSIFIER,
+        state=model_pb2.MODEL_STATE_READY,
+        architecture=model.architecture,
+        precision=model.precision,
+        device=str(model.device),
+        input_size=[model.preprocessing.height, model.preprocessing.width],
+        class_count=model.class_count,
+        class_labels=model.labels,
+        layers=[model_pb2.Layer(name=layer.name, kind=layer.kind, shape=layer.shape) for layer in model.layers],
+        default_layer=model.default_layer,
+        methods=[
+            model_pb2.MethodSupport(method=name, supported=not reason, refusal=reason, caveat=method.caveat)
+            for name, method in sorted(METHODS.items())
+            for reason in [refusal(method, model)]
+        ],
+        calibration=model_pb2.Calibration(
+            pass_rows=calibration.pass_rows,
+            points=[
+                model_pb2.CalibrationPoint(rows=point.rows, forward_ms=point.forward_ms, gradient_ms=point.gradient_ms)
+                for point in calibration.points
+            ],
+        ),
+    )

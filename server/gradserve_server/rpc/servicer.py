@@ -1,0 +1,109 @@
+"""The service: each method parses, submits, awaits and answers."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from grpc import aio
+
+from gradserve.v1 import (
+    explain_pb2,
+    explainer_service_pb2_grpc,
+    maximize_pb2,
+    model_pb2,
+    stylize_pb2,
+)
+from gradserve_server.config import Settings
+from gradserve_server.errors import InvalidInput, NotServed, Unavailable
+from gradserve_server.imaging.decode import Pixels
+from gradserve_server.imaging.geometry import Placement, fit, model_input
+from gradserve_server.models.repository import Repository
+from gradserve_server.programs.explain.explanation import explain
+from gradserve_server.rpc import requests, responses
+from gradserve_server.rpc.deadlines import remaining_seconds
+from gradserve_server.scheduling.job import Job
+from gradserve_server.scheduling.worker import Worker
+
+Result = TypeVar("Result")
+Context = aio.ServicerContext[Any, Any]
+
+PAGE_SIZE = 50
+
+
+class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
+    """Answers the RPCs of `gradserve.v1.ExplainerService`.
+
+    Args:
+        worker: Where programs run.
+        pool: Where images are decoded, rendered and encoded.
+        settings: The limits.
+    """
+
+    def __init__(self, worker: Worker, pool: Executor, settings: Settings) -> None:
+        self._worker = worker
+        self._pool = pool
+        self._settings = settings
+        self.repository: Repository | None = None
+        """The models, once they are loaded."""
+
+    async def Explain(self, request: explain_pb2.ExplainRequest, context: Context) -> explain_pb2.ExplainResponse:  # noqa: N802
+        """Says which parts of an image made a model see a class."""
+        call = requests.explain_call(request, self._models(), self._settings)
+        preprocessing = call.model.preprocessing
+
+        def prepare() -> tuple[Pixels, Pixels, Placement, npt.NDArray[np.float32]]:
+            original = requests.image_pixels(request.image, self._settings)
+            requests.check_heatmap_bytes(call, original, self._settings)
+            fitted, placement = fit(original, preprocessing)
+            return original, fitted, placement, model_input(fitted, preprocessing)
+
+        original, fitted, placement, rows = await self._in_pool(prepare)
+        job = Job(
+            model=call.model,
+            start=partial(explain, methods=call.methods, targets=call.targets, seed=call.seed),
+            inputs=(rows,),
+            deadline=time.monotonic() + remaining_seconds(context),
+        )
+        outcome = await asyncio.wrap_future(self._worker.submit(job))
+        return await self._in_pool(partial(responses.explain_response, call, outcome, original, fitted, placement))
+
+    async def Maximize(self, request: maximize_pb2.MaximizeRequest, context: Context) -> None:  # noqa: N802
+        """Refuses: not served by this version."""
+        raise NotServed("this version does not answer Maximize")
+
+    async def Stylize(self, request: stylize_pb2.StylizeRequest, context: Context) -> None:  # noqa: N802
+        """Refuses: not served by this version."""
+        raise NotServed("this version does not answer Stylize")
+
+    async def ListModels(  # noqa: N802
+        self, request: model_pb2.ListModelsRequest, context: Context
+    ) -> model_pb2.ListModelsResponse:
+        """Lists the models with their layers, classes, methods and limits."""
+        if not 0 <= request.page_size <= 1000:
+            raise InvalidInput(f"must be 0 to 1000, not {request.page_size}", field="page_size")
+        served = self._models().models
+        classifiers = request.kind in (model_pb2.MODEL_KIND_UNSPECIFIED, model_pb2.MODEL_KIND_CLASSIFIER)
+        listed = served if classifiers else ()
+        start = int(request.page_token) if request.page_token.isascii() and request.page_token.isdigit() else 0
+        if request.page_token and not 0 < start < len(listed):
+            raise InvalidInput("give the next_page_token of an answer to the same request", field="page_token")
+        stop = start + (request.page_size or PAGE_SIZE)
+        return responses.list_models_response(
+            listed[start:stop],
+            self._worker.calibrations,
+            self._settings,
+            next_page_token=str(stop) if stop < len(listed) else "",
+        )
+
+    def _models(self) -> Repository:
+        if self.repository is None:
+            raise Unavailable("the server is loading its models")
+        return self.repository
+
+    async def _in_pool(self, function: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function)

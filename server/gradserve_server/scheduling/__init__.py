@@ -1,0 +1,1 @@
+"""Live programs, what they wait for, and the worker that serves them."""

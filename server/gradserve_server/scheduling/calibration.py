@@ -1,0 +1,102 @@
+"""What a pass costs on this machine, and how many rows it should have."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from gradserve_server.autograd.objective import class_score
+from gradserve_server.autograd.passes import Bundle, Chunk, run
+from gradserve_server.autograd.query import Query
+from gradserve_server.models.model import Model
+
+KNEE = 0.9
+"""The smallest pass with this part of the best throughput is chosen: larger ones only make everybody wait longer."""
+
+
+@dataclass(frozen=True)
+class CalibrationPoint:
+    """Cost of one size of pass.
+
+    Attributes:
+        rows: Rows in the pass.
+        forward_ms: Milliseconds of a forward.
+        gradient_ms: Milliseconds of a forward and a backward.
+    """
+
+    rows: int
+    forward_ms: float
+    gradient_ms: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Measured cost of a model's passes.
+
+    Attributes:
+        points: The curve, by rising number of rows.
+        pass_rows: Rows per pass in force.
+    """
+
+    points: tuple[CalibrationPoint, ...]
+    pass_rows: int
+
+    @property
+    def row_seconds(self) -> float:
+        """Seconds that a row with its gradient costs in a full pass."""
+        full = next(point for point in self.points if point.rows == self.pass_rows)
+        return full.gradient_ms / full.rows / 1000
+
+
+def calibrate(model: Model, *, largest: int = 32, seconds: float = 0.5) -> Calibration:
+    """Measures passes of 1, 2, 4, ... rows and chooses a size. Runs in the worker's thread, and warms the model up.
+
+    Args:
+        model: The model.
+        largest: Largest number of rows to try. The curve ends earlier once larger passes are no better.
+        seconds: Time to spend on each measurement after a first pass that warms up; the fastest pass counts.
+    """
+    points: list[CalibrationPoint] = []
+    rows = 1
+    while rows <= largest:
+        points.append(_measure(model, rows, seconds))
+        if len(points) > 2 and _throughput(points[-1]) < 1.05 * _throughput(points[-3]):
+            break
+        rows *= 2
+    best = max(map(_throughput, points))
+    knee = next(point for point in points if _throughput(point) >= KNEE * best)
+    return Calibration(tuple(points), knee.rows)
+
+
+def _throughput(point: CalibrationPoint) -> float:
+    return point.rows / point.gradient_ms
+
+
+def _measure(model: Model, rows: int, seconds: float) -> CalibrationPoint:
+    size = (rows, 3, model.preprocessing.height, model.preprocessing.width)
+    # Noise, because arithmetic on constants can be faster than on images.
+    images = torch.rand(size, dtype=model.dtype, generator=torch.Generator().manual_seed(0)).to(model.device)
+
+    def milliseconds(query: Query) -> float:
+        bundles = [Bundle((Chunk(query, 0, rows),))]
+        _timed(lambda: run(model, bundles), model.device)
+        measured: list[float] = []
+        while len(measured) < 3 and sum(measured) < seconds * 1000:
+            measured.append(_timed(lambda: run(model, bundles), model.device))
+        return min(measured)
+
+    return CalibrationPoint(rows, milliseconds(Query(images, logits=True)), milliseconds(Query(images, class_score(0))))
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    _synchronize(device)
+    started = time.perf_counter()
+    work()
+    _synchronize(device)
+    return (time.perf_counter() - started) * 1000
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,86 @@
+"""What the scheduler is given, and what it gives back."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from math import inf
+from typing import Any, Generic, TypeVar
+
+import numpy.typing as npt
+
+from gradserve_server.autograd.program import Program, Progress
+from gradserve_server.models.model import Model
+
+Result = TypeVar("Result")
+
+
+class Priority(IntEnum):
+    """Whose queries go first."""
+
+    INTERACTIVE = 0
+    """Somebody waits for the whole answer: Explain."""
+    ITERATIVE = 1
+    """Many steps: Maximize and Stylize. These fill what interactive jobs leave of a pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job(Generic[Result]):
+    """A program to run.
+
+    Attributes:
+        model: The model it asks.
+        start: Makes the program, in the worker's thread, from `inputs` as tensors of the model's dtype on its device.
+        inputs: Arrays to hand to `start`.
+        priority: Whose queries go first.
+        deadline: When the caller stops waiting, on the clock of `time.monotonic`, in seconds.
+        watch: Called in the worker's thread with each progress; must return at once.
+        arrived: When it was made, on the same clock.
+    """
+
+    model: Model
+    start: Callable[..., Program[Result]]
+    inputs: tuple[npt.NDArray[Any], ...] = ()
+    priority: Priority = Priority.INTERACTIVE
+    deadline: float = inf
+    watch: Callable[[Progress], None] | None = None
+    arrived: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Usage:
+    """What a job took of the passes.
+
+    Attributes:
+        queue_seconds: From its arrival to the start of its first pass.
+        compute_seconds: Total duration of its passes, shared ones counted in full.
+        passes: Number of its passes.
+        rows: Total number of rows in those passes, those of other jobs included.
+        programs: Total number of programs in those passes, those of other jobs included.
+    """
+
+    queue_seconds: float = 0.0
+    compute_seconds: float = 0.0
+    passes: int = 0
+    rows: int = 0
+    programs: int = 0
+
+    def add(self, seconds: float, rows: int, programs: int) -> None:
+        """Counts a pass."""
+        self.compute_seconds += seconds
+        self.passes += 1
+        self.rows += rows
+        self.programs += programs
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """What became of a job that ended well.
+
+    Attributes:
+        result: What its program returned.
+        usage: What it took.
+    """
+
+    result: Result
+    usage: Usage

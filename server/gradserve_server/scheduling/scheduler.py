@@ -1,0 +1,261 @@
+"""Live programs and the packing of their queries into passes.
+
+Nothing here knows threads or devices: the worker calls `next_pass` in its own thread, runs what it gets, and calls
+`settle` with the answers. The order in which rows are served:
+
+1. who was passed over `PATIENCE` times, so that nobody starves;
+2. interactive jobs, then iterative ones;
+3. who was served longest ago, the never served first: a new request goes before the next chunk of a big query, and big
+   queries take turns;
+4. who came first.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from gradserve_server.autograd.answer import Answer, join
+from gradserve_server.autograd.passes import Bundle, Chunk, PassKey
+from gradserve_server.autograd.program import Program, Progress
+from gradserve_server.autograd.query import Query
+from gradserve_server.errors import Expired, RequestError
+from gradserve_server.models.model import Model
+from gradserve_server.scheduling.job import Job, Outcome, Usage
+
+PATIENCE = 8
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Run:
+    """A live program."""
+
+    job: Job[Any]
+    future: "Future[Outcome[Any]]"
+    program: Program[Any]
+    usage: Usage = field(default_factory=Usage)
+    demands: list["_Demand"] = field(default_factory=list)
+    last_served: int = -1
+    passed_over: int = 0
+
+
+@dataclass(eq=False)
+class _Demand:
+    """The queries of one step over the same rows: how many rows were handed out and answered."""
+
+    run: _Run
+    queries: tuple[Query, ...]
+    positions: tuple[int, ...]
+    key: PassKey
+    handed_out: int = 0
+    answered: int = 0
+    parts: dict[int, tuple[Answer, ...]] = field(default_factory=dict)
+
+    @property
+    def row_count(self) -> int:
+        return len(self.queries[0].rows)
+
+    @property
+    def rank(self) -> tuple[bool, int, int, float]:
+        run = self.run
+        return run.passed_over < PATIENCE, run.job.priority, run.last_served, run.job.arrived
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """Consecutive rows of a demand, as part of a pass."""
+
+    demand: _Demand
+    start: int
+    stop: int
+
+    @property
+    def bundle(self) -> Bundle:
+        """The rows with their queries."""
+        return Bundle(tuple(Chunk(query, self.start, self.stop) for query in self.demand.queries))
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """What to run next: bundles whose keys agree."""
+
+    model: Model
+    shares: tuple[Share, ...]
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """The rows and their queries."""
+        return tuple(share.bundle for share in self.shares)
+
+    @property
+    def row_count(self) -> int:
+        """Number of rows."""
+        return sum(share.stop - share.start for share in self.shares)
+
+    @property
+    def program_count(self) -> int:
+        """Number of programs that have rows in it."""
+        return len({share.demand.run for share in self.shares})
+
+
+class Scheduler:
+    """Holds live programs and packs their queries into passes. Belongs to one thread.
+
+    Args:
+        row_budget: Largest number of rows of a pass with a given key.
+        abandoned: Called with the reason, `cancelled` or `deadline`, for each job dropped before it ended.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        row_budget: Callable[[PassKey], int],
+        abandoned: Callable[[str], None] = lambda reason: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._row_budget = row_budget
+        self._abandoned = abandoned
+        self._clock = clock
+        self._runs: dict[_Run, None] = {}
+        self._pass_number = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether any program is live."""
+        return bool(self._runs)
+
+    def add(self, job: Job[Any], future: "Future[Outcome[Any]]", program: Program[Any]) -> None:
+        """Takes in a program and runs it up to its first queries."""
+        run = _Run(job, future, program)
+        self._runs[run] = None
+        self._advance(run, None)
+
+    def next_pass(self) -> Pass | None:
+        """Packs the next pass, or returns None when nobody waits for one."""
+        self._drop_abandoned()
+        ready = sorted(self._unserved(), key=lambda demand: demand.rank)
+        if not ready:
+            return None
+        lead = ready[0]
+        room = self._row_budget(lead.key)
+        shares = []
+        for demand in ready:
+            if demand.key != lead.key:
+                continue
+            start = demand.handed_out
+            demand.handed_out = min(start + room, demand.row_count)
+            room -= demand.handed_out - start
+            shares.append(Share(demand, start, demand.handed_out))
+            if not room:
+                break
+        self._note_order(ready, shares)
+        return Pass(lead.key.model, tuple(shares))
+
+    def settle(self, done: Pass, answers: Sequence[tuple[Answer, ...] | Exception], seconds: float) -> None:
+        """Takes the answers to a pass, one entry for each share, and advances the programs that have all of theirs.
+
+        An entry that is an exception ends its program and no other.
+        """
+        for run in dict.fromkeys(share.demand.run for share in done.shares):
+            if not run.usage.passes:
+                run.usage.queue_seconds = max(0.0, self._clock() - seconds - run.job.arrived)
+            run.usage.add(seconds, done.row_count, done.program_count)
+        for share, answer in zip(done.shares, answers, strict=True):
+            demand = share.demand
+            if isinstance(answer, Exception):
+                self._end(demand.run, answer)
+            else:
+                demand.parts[share.start] = answer
+                demand.answered += share.stop - share.start
+        for run in dict.fromkeys(share.demand.run for share in done.shares):
+            if run in self._runs and all(demand.answered == demand.row_count for demand in run.demands):
+                self._advance(run, _joined(run.demands))
+
+    def abandon(self, error: Exception) -> None:
+        """Ends all programs with `error`."""
+        for run in list(self._runs):
+            self._end(run, error)
+
+    def _unserved(self) -> Iterator[_Demand]:
+        for run in self._runs:
+            for demand in run.demands:
+                if demand.handed_out < demand.row_count:
+                    yield demand
+
+    def _note_order(self, ready: Sequence[_Demand], shares: Sequence[Share]) -> None:
+        served = {share.demand.run for share in shares}
+        for run in {demand.run for demand in ready}:
+            run.passed_over = 0 if run in served else run.passed_over + 1
+        for run in served:
+            run.last_served = self._pass_number
+        self._pass_number += 1
+
+    def _drop_abandoned(self) -> None:
+        now = self._clock()
+        for run in list(self._runs):
+            if run.future.cancelled():
+                self._abandoned("cancelled")
+                self._end(run, RequestError("cancelled"))
+            elif run.job.deadline <= now:
+                self._abandoned("deadline")
+                self._end(run, Expired("the deadline passed before the answer was ready"))
+
+    def _advance(self, run: _Run, answers: tuple[Answer, ...] | None) -> None:
+        try:
+            step = next(run.program) if answers is None else run.program.send(answers)
+            while isinstance(step, Progress):
+                if run.job.watch is not None:
+                    run.job.watch(step)
+                step = run.program.send(())
+            run.demands = _demands(run, step)
+        except StopIteration as stop:
+            self._end(run, Outcome(stop.value, run.usage))
+        except Exception as error:
+            self._end(run, error)
+
+    def _end(self, run: _Run, end: Outcome[Any] | Exception) -> None:
+        if run in self._runs:
+            del self._runs[run]
+            run.program.close()
+            deliver(run.future, end)
+
+
+def deliver(future: "Future[Outcome[Any]]", end: Outcome[Any] | Exception) -> None:
+    """Gives a job's end to whoever waits for it, if anybody still does."""
+    if not isinstance(end, Outcome) and not isinstance(end, RequestError):
+        log.error("a program failed", exc_info=end)
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(end, Outcome):
+        future.set_result(end)
+    else:
+        future.set_exception(end)
+
+
+def _demands(run: _Run, queries: tuple[Query, ...]) -> list[_Demand]:
+    if not queries:
+        raise ValueError("a program yielded a step without queries")
+    by_rows: dict[int, list[int]] = {}
+    for position, query in enumerate(queries):
+        by_rows.setdefault(id(query.rows), []).append(position)
+    demands = []
+    for positions in by_rows.values():
+        same = tuple(queries[position] for position in positions)
+        whole = Bundle(tuple(Chunk(query, 0, len(query.rows)) for query in same))
+        if not whole.row_count:
+            raise ValueError("a program asked a query without rows")
+        demands.append(_Demand(run, same, tuple(positions), whole.key(run.job.model)))
+    return demands
+
+
+def _joined(demands: Sequence[_Demand]) -> tuple[Answer, ...]:
+    answers: dict[int, Answer] = {}
+    for demand in demands:
+        chunks = [demand.parts[start] for start in sorted(demand.parts)]
+        for index, position in enumerate(demand.positions):
+            answers[position] = join([chunk[index] for chunk in chunks])
+    return tuple(answers[position] for position in range(len(answers)))

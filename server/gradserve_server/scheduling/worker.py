@@ -1,0 +1,203 @@
+"""The one thread that owns a device: it loads and measures models, runs passes and advances programs.
+
+On a CPU a second thread that runs torch operations makes a second OpenMP team, and every pass pays for it; on a GPU one
+thread keeps the order of kernels. So no other thread of the process may call torch.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gradserve_server.autograd.passes import PassKey, run
+from gradserve_server.errors import Expired, Overloaded, Unavailable
+from gradserve_server.models.loading import ModelSpec, load
+from gradserve_server.models.model import Model
+from gradserve_server.observability.metrics import Metrics
+from gradserve_server.scheduling.calibration import Calibration, calibrate
+from gradserve_server.scheduling.isolation import run_isolated
+from gradserve_server.scheduling.job import Job, Outcome
+from gradserve_server.scheduling.scheduler import Pass, Scheduler, deliver
+
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Runs jobs on one device.
+
+    Args:
+        device: The device, for example `cpu` or `cuda:0`; `auto` for a GPU if there is one.
+        metrics: Where to count.
+        queue_size: Largest number of jobs that may be live or waiting; one more is refused.
+        pass_rows: Rows per pass; None for what calibration finds.
+    """
+
+    def __init__(self, device: str, metrics: Metrics, *, queue_size: int = 1024, pass_rows: int | None = None) -> None:
+        self._device = device
+        self.calibrations: dict[str, Calibration] = {}
+        """By model name, once loaded."""
+        self._metrics = metrics
+        self._queue_size = queue_size
+        self._pass_rows = pass_rows
+        self._ceilings: dict[PassKey, int] = {}
+        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._live = 0
+        self._stopping = False
+        self._failed: BaseException | None = None
+        self._scheduler = Scheduler(self._row_budget, abandoned=lambda reason: metrics.abandoned.labels(reason).inc())
+        self._thread = threading.Thread(target=self._main, name=f"worker-{device}", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Refuses new jobs, finishes live ones, ends the thread and waits for it."""
+        self._stopping = True
+        self._inbox.put(None)
+        self._thread.join()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread serves jobs."""
+        return self._thread.is_alive() and self._failed is None
+
+    def load(self, spec: ModelSpec) -> "Future[Model]":
+        """Loads a model, measures its passes and returns it.
+
+        Raises (in the future):
+            ModelLoadError: It cannot be loaded.
+        """
+        return self._call(lambda: self._load(spec))
+
+    def submit(self, job: Job[Result]) -> "Future[Outcome[Result]]":
+        """Runs a job and returns its outcome. Cancelling the future drops the job at its next step.
+
+        Raises:
+            Overloaded: The queue is full.
+            Expired: The deadline has passed.
+            Unavailable: The worker is stopping, or has failed.
+        """
+        if self._stopping or not self.alive:
+            raise Unavailable("the server is stopping")
+        if job.deadline <= time.monotonic():
+            raise Expired("the deadline had passed on arrival")
+        with self._lock:
+            if self._live >= self._queue_size:
+                self._metrics.rejected.labels("queue_full").inc()
+                raise Overloaded(
+                    f"{self._live} requests are waiting, the most this server holds",
+                    retry_seconds=self._wait_estimate(job.model),
+                )
+            self._live += 1
+        self._metrics.queue_depth.labels(job.priority.name.lower()).inc()
+        future: Future[Outcome[Result]] = Future()
+        future.add_done_callback(lambda future: self._left(job, future))
+        self._inbox.put(lambda: self._admit(job, future))
+        return future
+
+    def _left(self, job: Job[Any], future: "Future[Outcome[Any]]") -> None:
+        with self._lock:
+            self._live -= 1
+        priority = job.priority.name.lower()
+        self._metrics.queue_depth.labels(priority).dec()
+        if not future.cancelled() and future.exception() is None:
+            self._metrics.queue_seconds.labels(priority).observe(future.result().usage.queue_seconds)
+
+    def _wait_estimate(self, model: Model) -> float:
+        return max(0.1, self._live * self.calibrations[model.name].row_seconds)
+
+    def _call(self, function: Callable[[], Result]) -> "Future[Result]":
+        future: Future[Result] = Future()
+
+        def call() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function())
+            except Exception as error:
+                future.set_exception(error)
+
+        self._inbox.put(call)
+        return future
+
+    # What follows runs in the worker's thread.
+
+    def _main(self) -> None:
+        try:
+            with torch.no_grad():
+                while self._serve():
+                    pass
+        except BaseException as error:
+            log.critical("the worker of device %s failed", self._device, exc_info=error)
+            self._failed = error
+            self._scheduler.abandon(Unavailable("the worker failed"))
+
+    def _serve(self) -> bool:
+        """Takes in what arrived, waiting for it only while idle, runs one pass, and says whether to go on."""
+        while not (self._inbox.empty() and self._scheduler.busy):
+            if self._stopping and self._inbox.empty():
+                return False
+            if (received := self._inbox.get()) is not None:
+                received()
+        if (packed := self._scheduler.next_pass()) is not None:
+            self._run(packed)
+        return True
+
+    def _load(self, spec: ModelSpec) -> Model:
+        started = time.perf_counter()
+        gpu = "cuda:0" if torch.cuda.is_available() else "cpu"
+        model = load(spec, torch.device(gpu if self._device == "auto" else self._device))
+        calibration = self.calibrations[model.name] = calibrate(model)
+        self._metrics.model_load_seconds.labels(model.name).set(time.perf_counter() - started)
+        self._metrics.model_info.labels(model.name, model.version, model.precision).set(1)
+        self._metrics.calibrated_pass_rows.labels(model.name).set(calibration.pass_rows)
+        self._metrics.calibrated_row_seconds.labels(model.name).set(calibration.row_seconds)
+        return model
+
+    def _admit(self, job: Job[Any], future: "Future[Outcome[Any]]") -> None:
+        if future.cancelled():
+            self._metrics.abandoned.labels("cancelled").inc()
+            return
+        try:
+            program = job.start(*(self._tensor(array, job.model) for array in job.inputs))
+        except Exception as error:
+            deliver(future, error)
+        else:
+            self._scheduler.add(job, future, program)
+
+    def _tensor(self, array: npt.NDArray[Any], model: Model) -> Tensor:
+        tensor = torch.from_numpy(array).to(device=model.device, dtype=model.dtype)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    def _run(self, packed: Pass) -> None:
+        key = packed.shares[0].demand.key
+        started = time.perf_counter()
+        answers = run_isolated(
+            lambda bundles: run(packed.model, bundles),
+            packed.bundles,
+            out_of_memory=lambda rows: self._lower_ceiling(key, rows),
+        )
+        seconds = time.perf_counter() - started
+        self._metrics.pass_rows.observe(packed.row_count)
+        self._metrics.pass_programs.observe(packed.program_count)
+        self._metrics.pass_seconds.observe(seconds)
+        self._scheduler.settle(packed, answers, seconds)
+
+    def _lower_ceiling(self, key: PassKey, rows: int) -> None:
+        self._metrics.out_of_memory.inc()
+        self._ceilings[key] = max(1, rows // 2)
+
+    def _row_budget(self, key: PassKey) -> int:
+        rows = self._pass_rows or self.calibrations[key.model.name].pass_rows
+        return min(rows, self._ceilings.get(key, rows))

@@ -48,7 +48,7 @@ def explain_request(
     _assign(request, "frame", frame)
     if top_k is not None:
         request.targets.add(top_k=top_k)
-    if overlay:
+    if overlay is True or isinstance(overlay, Mapping):
         request.overlay.SetInParent()
         for name, value in (overlay if isinstance(overlay, Mapping) else {}).items():
             _assign(request.overlay, name, value)

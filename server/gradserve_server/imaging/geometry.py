@@ -63,15 +63,14 @@ class Placement:
 def fit(pixels: Pixels, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
     """Resizes the shorter side, crops the centre, and returns the model's input as pixels with its place.
 
-    Only the part that the model sees is resized: it equals torchvision's `Resize` then `CenterCrop` up to the rounding
-    of their sizes, and an image of extreme proportions costs nothing extra.
+    Only the part that the model sees is resized. It equals torchvision's `Resize` then `CenterCrop`, with their rounding
+    of sizes to whole pixels, and an image of extreme proportions costs nothing extra.
     """
     height, width = pixels.shape[:2]
-    scale = preprocessing.resize / min(width, height)
-    crop_width, crop_height = preprocessing.width / scale, preprocessing.height / scale
-    left, top = (width - crop_width) / 2, (height - crop_height) / 2
-    box = (left, top, left + crop_width, top + crop_height)
     size = (preprocessing.width, preprocessing.height)
+    left, right = _seen(width, height, size[0], preprocessing.resize)
+    top, bottom = _seen(height, width, size[1], preprocessing.resize)
+    box = (left, top, right, bottom)
     resample, region = _FILTERS[preprocessing.interpolation], _inside(box, pixels.shape)
     if pixels.dtype == np.uint8:
         resized = np.asarray(Image.fromarray(pixels).resize(size, resample, box=region))
@@ -80,6 +79,13 @@ def fit(pixels: Pixels, preprocessing: Preprocessing) -> tuple[Pixels, Placement
         resized = np.stack([np.asarray(channel.resize(size, resample, box=region)) for channel in channels], axis=-1)
         resized = resized.clip(0, 1)
     return resized, Placement((width, height), size, box)
+
+
+def _seen(length: int, other: int, crop: int, resize: int) -> tuple[float, float]:
+    """Returns where the crop begins and ends along a side, in pixels of the original."""
+    resized = resize if length <= other else int(resize * length / other)
+    start = round((resized - crop) / 2)
+    return start * length / resized, (start + crop) * length / resized
 
 
 def model_input(fitted: Pixels, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:

@@ -134,7 +134,8 @@ def render(
 
 
 def _bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    return np.rint(values).astype(np.uint8)
+    rounded: npt.NDArray[np.uint8] = np.rint(values).astype(np.uint8)
+    return rounded
 
 
 def _magnitude(values: npt.NDArray[Any], polarity: Polarity) -> npt.NDArray[np.float32]:

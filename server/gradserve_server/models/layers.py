@@ -68,7 +68,8 @@ def trace_layers(module: nn.Module, sample: Tensor) -> tuple[Layer, ...]:
 def default_layer(layers: tuple[Layer, ...]) -> str:
     """Returns the deepest spatial layer that does not end in a pooling, or an empty name.
 
-    Grad-CAM section 3: the last convolutional layer is the best compromise between meaning and position.
+    Grad-CAM section 3: the last convolutional layer is the best compromise between meaning and position. A layer of the
+    first half is none: the patch embedding of a transformer sees no more than its patch.
     """
-    spatial = [layer.name for layer in layers if layer.spatial and not layer.pooled]
+    spatial = [layer.name for layer in layers[len(layers) // 2 :] if layer.spatial and not layer.pooled]
     return spatial[-1] if spatial else ""

@@ -76,6 +76,21 @@ def load(spec: ModelSpec, device: torch.device) -> Model:
         ModelLoadError: The specification, the weights or the labels do not fit together.
     """
     module, version = _network(spec)
+    return prepare(module, version, spec, device)
+
+
+def prepare(module: nn.Module, version: str, spec: ModelSpec, device: torch.device) -> Model:
+    """Freezes a network and finds out what it is made of. The network is the model's from then on.
+
+    Args:
+        module: Float [rows, 3, height, width] to logits [rows, classes].
+        version: SHA-256 of its weights.
+        spec: What is said of it; where its weights come from is not read.
+        device: Where it shall be.
+
+    Raises:
+        ModelLoadError: The network is not what the specification says.
+    """
     if spec.precision not in PRECISIONS:
         raise ModelLoadError(f"precision {spec.precision!r} of model {spec.name!r}: use one of {', '.join(PRECISIONS)}")
     dtype = PRECISIONS[spec.precision]

@@ -45,6 +45,19 @@ def _hardtanh_(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Re
     return _hardtanh(input, min_val, max_val, inplace=True)
 
 
+def _clamp(
+    input: Tensor, min: Any = None, max: Any = None, out: Tensor | None = None, inplace: bool = False
+) -> Rectification | None:
+    bounded = isinstance(max, (int, float)) and max > 0
+    if out is not None or not isinstance(min, (int, float)) or min != 0 or not (max is None or bounded):
+        return None
+    return Rectification(input, ceiling=float(max) if bounded else None, inplace=inplace)
+
+
+def _clamp_(input: Tensor, min: Any = None, max: Any = None) -> Rectification | None:
+    return _clamp(input, min, max, inplace=True)
+
+
 _READERS: dict[Any, Callable[..., Rectification | None]] = {
     F.relu: _relu,
     torch.relu: _relu,
@@ -58,6 +71,8 @@ _READERS: dict[Any, Callable[..., Rectification | None]] = {
     F.hardtanh_: _hardtanh_,
     torch.ops.aten.hardtanh.default: _hardtanh,
     torch.ops.aten.hardtanh_.default: _hardtanh_,
+    **dict.fromkeys((torch.clamp, torch.clip, Tensor.clamp, Tensor.clip, torch.clamp_min, Tensor.clamp_min), _clamp),
+    **dict.fromkeys((torch.clamp_, Tensor.clamp_, Tensor.clip_, torch.clamp_min_, Tensor.clamp_min_), _clamp_),
 }
 
 

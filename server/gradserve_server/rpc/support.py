@@ -21,7 +21,7 @@ def refusal(method: type[Method], model: Model) -> str:
             f"{method.name()} needs rectifiers that keep images in the first dimension; model {model.name!r} does not"
         )
     if takes_layer(method) and not model.default_layer:
-        return f"{method.name()} needs a layer of shape [channels, height, width]; model {model.name!r} has none"
+        return f"{method.name()} needs a deep layer of shape [channels, height, width]; model {model.name!r} has none"
     return ""
 
 

@@ -14,6 +14,9 @@ from gradserve_server.models.model import Model
 KNEE = 0.9
 """The smallest pass with this part of the best throughput is chosen: larger ones only make everybody wait longer."""
 
+MEASURED_MS = 300
+"""Time to spend on measuring one size of pass, after a first one that warms up; the fastest pass counts."""
+
 
 @dataclass(frozen=True)
 class CalibrationPoint:
@@ -49,21 +52,22 @@ class Calibration:
         return full.gradient_ms / full.rows / 1000
 
 
-def calibrate(model: Model, *, largest: int = 32, seconds: float = 0.5) -> Calibration:
+def calibrate(model: Model, pass_rows: int | None = None, *, seconds: float = 4.0) -> Calibration:
     """Measures passes of 1, 2, 4, ... rows and chooses a size. Runs in the worker's thread, and warms the model up.
 
     Args:
         model: The model.
-        largest: Largest number of rows to try. The curve ends earlier once larger passes are no better.
-        seconds: Time to spend on each measurement after a first pass that warms up; the fastest pass counts.
+        pass_rows: Rows per pass, where an operator has chosen them: then only their cost is measured.
+        seconds: When to stop trying larger passes. The curve also ends once they are no better.
     """
-    points: list[CalibrationPoint] = []
-    rows = 1
-    while rows <= largest:
-        points.append(_measure(model, rows, seconds))
+    if pass_rows is not None:
+        return Calibration((_measure(model, pass_rows),), pass_rows)
+    started = time.perf_counter()
+    points = [_measure(model, 1)]
+    while time.perf_counter() - started < seconds:
+        points.append(_measure(model, 2 * points[-1].rows))
         if len(points) > 2 and _throughput(points[-1]) < 1.05 * _throughput(points[-3]):
             break
-        rows *= 2
     best = max(map(_throughput, points))
     knee = next(point for point in points if _throughput(point) >= KNEE * best)
     return Calibration(tuple(points), knee.rows)
@@ -73,7 +77,7 @@ def _throughput(point: CalibrationPoint) -> float:
     return point.rows / point.gradient_ms
 
 
-def _measure(model: Model, rows: int, seconds: float) -> CalibrationPoint:
+def _measure(model: Model, rows: int) -> CalibrationPoint:
     size = (rows, 3, model.preprocessing.height, model.preprocessing.width)
     # Noise, because arithmetic on constants can be faster than on images.
     images = torch.rand(size, dtype=model.dtype, generator=torch.Generator().manual_seed(0)).to(model.device)
@@ -82,7 +86,7 @@ def _measure(model: Model, rows: int, seconds: float) -> CalibrationPoint:
         bundles = [Bundle((Chunk(query, 0, rows),))]
         _timed(lambda: run(model, bundles), model.device)
         measured: list[float] = []
-        while len(measured) < 3 and sum(measured) < seconds * 1000:
+        while len(measured) < 3 and sum(measured) < MEASURED_MS:
             measured.append(_timed(lambda: run(model, bundles), model.device))
         return min(measured)
 

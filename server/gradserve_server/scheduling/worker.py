@@ -65,7 +65,8 @@ class Worker:
         """Refuses new jobs, finishes live ones, ends the thread and waits for it."""
         self._stopping = True
         self._inbox.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     @property
     def alive(self) -> bool:
@@ -158,7 +159,7 @@ class Worker:
         started = time.perf_counter()
         gpu = "cuda:0" if torch.cuda.is_available() else "cpu"
         model = load(spec, torch.device(gpu if self._device == "auto" else self._device))
-        calibration = self.calibrations[model.name] = calibrate(model)
+        calibration = self.calibrations[model.name] = calibrate(model, self._pass_rows)
         self._metrics.model_load_seconds.labels(model.name).set(time.perf_counter() - started)
         self._metrics.model_info.labels(model.name, model.version, model.precision).set(1)
         self._metrics.calibrated_pass_rows.labels(model.name).set(calibration.pass_rows)
@@ -199,5 +200,5 @@ class Worker:
         self._ceilings[key] = max(1, rows // 2)
 
     def _row_budget(self, key: PassKey) -> int:
-        rows = self._pass_rows or self.calibrations[key.model.name].pass_rows
+        rows = self.calibrations[key.model.name].pass_rows
         return min(rows, self._ceilings.get(key, rows))

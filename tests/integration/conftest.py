@@ -1,0 +1,63 @@
+"""Servers that the integration tests share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tests.serving import served
+from torchvision import models as torchvision_models
+
+from gradserve import Client
+from gradserve_server.app import Server
+
+CATALOGUE = """
+[[model]]
+name = "efficientnet_lite0"
+
+[[model]]
+name = "in_float64"
+architecture = "torchvision:resnet18"
+weights = "resnet18.safetensors"
+class_count = 10
+precision = "float64"
+preprocessing = { height = 64, width = 64, resize = 64 }
+
+[[model]]
+name = "without_rectifier"
+architecture = "torchvision:efficientnet_b0"
+weights = "efficientnet_b0.safetensors"
+class_count = 10
+
+[[model]]
+name = "without_layers"
+architecture = "torchvision:vit_b_32"
+weights = "vit_b_32.safetensors"
+class_count = 10
+"""
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the embedded model, a small one in float64, one without ReLU, and one without spatial layers."""
+    folder: Path = tmp_path_factory.mktemp("models")
+    for name in ("resnet18", "efficientnet_b0", "vit_b_32"):
+        torch.manual_seed(0)
+        network = torchvision_models.get_model(name, weights=None, num_classes=10)
+        save_file(network.state_dict(), folder / f"{name}.safetensors")
+    catalogue = folder / "models.toml"
+    catalogue.write_text(CATALOGUE)
+    with served(models=catalogue, pass_rows=8, image_pixels=4_000_000, image_bytes=1 << 20) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def address(server: Server) -> str:
+    return f"127.0.0.1:{server.port}"
+
+
+@pytest.fixture(scope="session")
+def client(address: str) -> Iterator[Client]:
+    with Client(address) as connected:
+        yield connected

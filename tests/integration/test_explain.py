@@ -1,0 +1,168 @@
+"""Explain, as a caller meets it: real server, real channel, real weights, real photographs."""
+
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+from tests.conftest import jpeg, photograph
+
+import gradserve
+from gradserve import Client
+from gradserve_server.programs.explain import METHODS
+
+
+def centre_of_mass(heatmap: np.ndarray) -> tuple[float, float]:
+    weights = np.maximum(heatmap, 0)
+    rows, columns = np.indices(heatmap.shape)
+    return float((rows * weights).sum() / weights.sum()), float((columns * weights).sum() / weights.sum())
+
+
+@pytest.mark.parametrize(("name", "label"), [("chelsea", "Egyptian cat"), ("coffee", "espresso")])
+def test_the_embedded_model_knows_the_photographs(client: Client, name: str, label: str) -> None:
+    explanation = client.explain(jpeg(name))
+    assert explanation.target.label == label
+    assert explanation.predictions[0] == explanation.target
+    assert explanation.heatmap.dtype == np.float32
+    assert explanation.heatmap.shape == photograph(name).shape[:2]
+
+
+def test_grad_cam_shows_the_cats_face(client: Client) -> None:
+    """The face is in the middle of chelsea, 300 x 451, around row 150, column 220."""
+    heatmap = client.explain(jpeg("chelsea"), method="grad_cam").heatmap
+    row, column = centre_of_mass(heatmap)
+    assert 90 < row < 230
+    assert 130 < column < 310
+
+
+def test_grad_cam_shows_the_cup(client: Client) -> None:
+    """The cup of coffee, 400 x 600, is around row 180, column 300."""
+    row, column = centre_of_mass(client.explain(jpeg("coffee"), method="grad_cam").heatmap)
+    assert 100 < row < 280
+    assert 200 < column < 400
+
+
+def test_what_the_crop_left_out_is_exactly_zero(client: Client) -> None:
+    heatmap = client.explain(jpeg("chelsea"), method="saliency").heatmap
+    # 300 of 451 columns were seen: from 75.5 to 375.5.
+    assert not heatmap[:, :75].any()
+    assert not heatmap[:, 377:].any()
+    assert (heatmap[:, 80:370] > 0).mean() > 0.99
+
+
+def test_frames(client: Client) -> None:
+    model_input = client.explain(jpeg("coffee"), frame="model_input")
+    assert model_input.heatmap.shape == (224, 224)
+    assert model_input.overlay.size == (224, 224)
+    assert client.explain(jpeg("coffee"), frame="original").overlay.size == (600, 400)
+
+
+def test_several_methods_and_targets_in_one_request(client: Client) -> None:
+    """They answer as one by one, and share one pass."""
+    targets = ["tabby", 282]
+    many = client.explain_many(jpeg("chelsea"), methods=list(METHODS), targets=targets, overlay=False)
+    assert [(one.method, one.target.index) for one in many] == [
+        (method, index) for method in METHODS for index in (281, 282)
+    ]
+    assert many[0].metadata.pass_count == 1
+    for one in many:
+        alone = client.explain(jpeg("chelsea"), method=one.method, target=one.target.index, overlay=False)
+        spread = np.ptp(alone.heatmap)
+        assert np.abs(one.heatmap - alone.heatmap).max() < 1e-2 * spread
+
+
+def test_top_k(client: Client) -> None:
+    explained = client.explain_many(jpeg("chelsea"), methods=["grad_cam"], top_k=3, overlay=False)
+    assert [one.target for one in explained] == list(explained[0].predictions[:3])
+    assert explained[0].target.probability > explained[1].target.probability > explained[2].target.probability
+
+
+def test_targets_differ(client: Client) -> None:
+    cat, cup = (client.explain(jpeg("coffee"), method="grad_cam", target=target) for target in ("Egyptian cat", "cup"))
+    assert np.abs(cat.heatmap - cup.heatmap).max() > 0.1 * np.ptp(cup.heatmap)
+
+
+def test_the_layer_is_the_callers(client: Client) -> None:
+    deep, shallow = client.explain(jpeg("coffee")), client.explain(jpeg("coffee"), layer="blocks.2")
+    assert (deep.layer, shallow.layer) == ("bn2", "blocks.2")
+    assert np.abs(deep.heatmap - shallow.heatmap).max() > 0
+
+
+def test_metadata(client: Client) -> None:
+    facts = client.explain(jpeg("coffee"), seed=7).metadata
+    assert facts.model == "efficientnet_lite0"
+    assert len(facts.model_version) == 64
+    assert (facts.device, facts.precision, facts.seed, facts.pass_count) == ("cpu", "float32", 7, 1)
+    assert facts.mean_pass_rows >= 1
+    assert facts.compute_seconds > 0
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP"])
+def test_overlay_formats(client: Client, name: str) -> None:
+    explanation = client.explain(jpeg("coffee"), overlay={"format": name.lower(), "background": "original"})
+    assert explanation.overlay.format == name
+    original = photograph("coffee").astype(float)
+    overlay = np.asarray(explanation.overlay).astype(float)
+    # Where nothing is attributed the photograph is as it was (up to the files' loss), elsewhere it is coloured.
+    difference = np.abs(overlay - original).mean(2)
+    assert np.median(difference[:, :100]) < (1 if name == "PNG" else 6)
+    assert difference.max() > 60
+
+
+def test_overlay_options(client: Client) -> None:
+    def overlay(**options) -> np.ndarray:
+        return np.asarray(client.explain(jpeg("coffee"), overlay=options).overlay).astype(int)
+
+    plain = overlay()
+    assert np.ptp(plain[:, :80], axis=2).max() == 0, "the default background is grey"
+    assert np.abs(overlay(color_map="viridis") - plain).max() > 60
+    assert np.ptp(overlay(opacity=0.0), axis=2).max() <= 1
+    assert overlay(background="mask_black")[:, :80].max() == 0
+    assert np.abs(overlay(clip_percent_lowerbound=95.0) - plain).max() > 30
+
+
+def test_an_explanation_saves_and_shows_itself(client: Client, tmp_path) -> None:
+    explanation = client.explain(jpeg("coffee"))
+    explanation.save(tmp_path / "out.png")
+    explanation.save(tmp_path / "out.npy")
+    with PIL.Image.open(tmp_path / "out.png") as saved:
+        assert saved.size == (600, 400)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), explanation.heatmap)
+    assert PIL.Image.open(io.BytesIO(explanation._repr_png_())).size == (600, 400)
+    with pytest.raises(ValueError, match="overlay=True"):
+        client.explain(jpeg("coffee"), overlay=False).save(tmp_path / "none.png")
+
+
+def test_images_in_every_form_python_holds_them(client: Client, tmp_path) -> None:
+    """A path, bytes, a PIL image, an array of bytes and one of floats of the same pixels give the same answer."""
+    pixels = photograph("coffee")
+    path = tmp_path / "coffee.png"
+    PIL.Image.fromarray(pixels).save(path)
+    forms = [
+        path,
+        str(path),
+        path.read_bytes(),
+        PIL.Image.fromarray(pixels),
+        pixels,
+    ]
+    heatmaps = [client.explain(form, overlay=False).heatmap for form in forms]
+    for heatmap in heatmaps[1:]:
+        np.testing.assert_allclose(heatmap, heatmaps[0], atol=1e-5)
+    small = pixels[:200, :300].astype(np.float32) / 255
+    exact = client.explain(small, overlay=False).heatmap
+    rounded = client.explain(pixels[:200, :300], overlay=False).heatmap
+    # Only the rounding after the resize differs.
+    assert np.abs(exact - rounded).max() < 0.05 * np.ptp(rounded)
+
+
+def test_importing_the_client_does_not_import_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import gradserve, gradserve.aio, gradserve.cli, sys; print(sorted({'torch', 'timm'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_exported_names() -> None:
+    for name in gradserve.__all__:
+        assert hasattr(gradserve, name)

@@ -1,0 +1,137 @@
+"""The server as a process: ready only when warm, settings, drain."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from tests.conftest import jpeg
+
+from gradserve import Client
+from gradserve_server.app import SERVICE, Server
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@contextmanager
+def process(*flags: str, **environment: str) -> Iterator[subprocess.Popen]:
+    command = [sys.executable, "-m", "gradserve_server", "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+    running = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def logged(running: subprocess.Popen, pattern: str) -> re.Match:
+    for line in running.stderr:
+        if found := re.search(pattern, line):
+            return found
+    raise AssertionError(f"the server ended without saying {pattern!r}")
+
+
+def test_sigterm_finishes_what_is_in_flight() -> None:
+    with process(GRADSERVE_PASS_ROWS="1") as running:
+        assert "memory" in logged(running, "memory: .*").group()
+        port, metrics_port = logged(running, r"serving on port (\d+), metrics on port (\d+)").groups()
+        with Client(f"127.0.0.1:{port}") as client, ThreadPoolExecutor(12) as threads:
+            client.wait_ready(30)
+            calls = [threads.submit(client.explain, jpeg("coffee"), overlay=False) for _ in range(12)]
+            metrics = f"http://127.0.0.1:{metrics_port}/metrics"
+            for _ in range(200):
+                if b'gradserve_inflight_requests{method="Explain"} 12.0' in urllib.request.urlopen(metrics).read():
+                    break
+                time.sleep(0.01)
+            running.send_signal(signal.SIGTERM)
+            assert {call.result().target.label for call in calls} == {"espresso"}
+        assert running.wait(20) == 0
+
+
+def test_a_mistake_in_the_settings_is_said_in_one_line(tmp_path: Path) -> None:
+    for text, words in (
+        ("[[model]]\nname = 'x'\nwieghts = 'y'", ["wieghts", "weights"]),
+        ("[[model]]\nname = 'x'\narchitecture = 'torchvision:resnet'\nweights = 'y'", ["torchvision:resnet"]),
+        ("[[model]]\nname = 'x'\narchitecture = 'torchvision:resnet18'", ["weights"]),
+        ("[[model]]\nname = 'x'\nsha256 = '00'", ["SHA-256"]),
+    ):
+        (tmp_path / "models.toml").write_text(text)
+        with process("--models", str(tmp_path / "models.toml")) as running:
+            _, errors = running.communicate(timeout=60)
+        assert running.returncode == 1
+        assert "Traceback" not in errors
+        for word in words:
+            assert word in errors.splitlines()[-1]
+
+
+def test_a_taken_port_is_an_error(server: Server) -> None:
+    with process("--listen", f"127.0.0.1:{server.port}") as running:
+        _, errors = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "another server" in errors.splitlines()[-1]
+
+
+def test_health(server: Server, address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for name in (SERVICE, "", "liveness"):
+            assert stub.Check(health_pb2.HealthCheckRequest(service=name)).status == SERVING
+
+
+async def test_not_serving_until_warm_and_while_draining() -> None:
+    import asyncio
+
+    from gradserve_server.config import Settings
+
+    server = Server(Settings(listen="127.0.0.1:0", metrics="127.0.0.1:0", pass_rows=1))
+    starting = asyncio.ensure_future(server.start())
+    while not server.port:
+        await asyncio.sleep(0.01)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+
+        async def status(name: str) -> int:
+            request = health_pb2.HealthCheckRequest(service=name)
+            return (await stub.Check(request, wait_for_ready=True)).status
+
+        assert await status(SERVICE) == NOT_SERVING
+        assert await status("liveness") == SERVING
+        await starting
+        assert await status(SERVICE) == SERVING
+        await server._health.set_ready(False)
+        assert await status(SERVICE) == NOT_SERVING
+        assert await status("liveness") == SERVING
+    await server.stop()
+
+
+def test_reflection(address: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        (answer,) = stub.ServerReflectionInfo(iter([request]))
+    assert SERVICE in {service.name for service in answer.list_services_response.service}
+
+
+def test_an_exception_never_reaches_a_caller(server: Server, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradserve import GradserveError
+    from gradserve_server.rpc import responses
+
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError("secret path")
+
+    monkeypatch.setattr(responses, "explain_response", broken)
+    with Client(address) as client, pytest.raises(GradserveError) as caught:
+        client.explain(jpeg("coffee"))
+    assert caught.value.code is grpc.StatusCode.INTERNAL
+    assert "secret" not in str(caught.value)

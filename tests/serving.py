@@ -1,0 +1,48 @@
+"""A real server on loopback, in a thread of this process with an event loop of its own."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from gradserve_server.app import Server, running
+from gradserve_server.config import Settings
+
+
+@contextmanager
+def served(**settings: Any) -> Iterator[Server]:
+    """Runs a server on free ports: ready inside, drained and stopped after."""
+    started = threading.Event()
+    state: dict[str, Any] = {}
+
+    async def main() -> None:
+        stop = state["stop"] = asyncio.Event()
+        state["loop"] = asyncio.get_running_loop()
+        try:
+            async with running(Settings(listen="127.0.0.1:0", metrics="127.0.0.1:0", **settings)) as server:
+                state["server"] = server
+                started.set()
+                await stop.wait()
+        except BaseException as error:
+            state["error"] = error
+            raise
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()), name="server")
+    thread.start()
+    started.wait()
+    if "server" not in state:
+        thread.join()
+        raise state["error"]
+    try:
+        yield state["server"]
+    finally:
+        state["loop"].call_soon_threadsafe(state["stop"].set)
+        thread.join()
+
+
+def sample(server: Server, name: str, **labels: str) -> float:
+    """Returns the value of a metric; 0 where it was never counted."""
+    return server.metrics.registry.get_sample_value(name, labels) or 0.0

@@ -1,0 +1,273 @@
+"""Packing: who goes first, who shares, who leaves."""
+
+from concurrent.futures import Future
+
+import pytest
+import torch
+from tests.driving import drive, model_of
+from torch import Tensor, nn
+
+from gradserve_server.autograd.objective import class_score
+from gradserve_server.autograd.passes import run
+from gradserve_server.autograd.program import Progress, ask
+from gradserve_server.autograd.query import Query
+from gradserve_server.errors import Expired, InvalidInput, Overloaded
+from gradserve_server.scheduling.isolation import run_isolated
+from gradserve_server.scheduling.job import Job, Priority
+from gradserve_server.scheduling.scheduler import PATIENCE, Scheduler
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return model_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), size=8)
+
+
+@pytest.fixture
+def other():
+    torch.manual_seed(1)
+    return model_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), size=8)
+
+
+def rows(count: int = 1) -> Tensor:
+    return torch.randn(count, 3, 8, 8)
+
+
+def once(count: int = 1):
+    answer = yield from ask(Query(rows(count), class_score(0)))
+    return answer.gradient
+
+
+def climb(steps: int, taken: list[int] | None = None):
+    """Ascends a class score, as an iterative program does."""
+    image = rows()
+    for step in range(steps):
+        answer = yield from ask(Query(image, class_score(1)))
+        image = image + answer.gradient
+        if taken is not None:
+            taken.append(step)
+        yield Progress(step + 1, steps, answer.value)
+    return image
+
+
+class Harness:
+    """A scheduler with its passes run by hand."""
+
+    def __init__(self, budget: int = 4) -> None:
+        self.clock = Clock()
+        self.abandoned: list[str] = []
+        self.scheduler = Scheduler(lambda key: budget, self.abandoned.append, self.clock)
+        self.passes: list[tuple[int, int]] = []
+
+    def add(self, model, program, priority=Priority.INTERACTIVE, **settings) -> Future:
+        future: Future = Future()
+        job = Job(model, start=lambda: program, priority=priority, arrived=self.clock.now, **settings)
+        self.clock.now += 0.001
+        self.scheduler.add(job, future, program)
+        return future
+
+    def step(self) -> bool:
+        with torch.no_grad():
+            packed = self.scheduler.next_pass()
+            if packed is None:
+                return False
+            self.passes.append((packed.row_count, packed.program_count))
+            answers = run_isolated(lambda bundles: run(packed.model, bundles), packed.bundles)
+            self.scheduler.settle(packed, answers, 0.25)
+        return True
+
+    def run(self) -> None:
+        while self.step():
+            pass
+
+
+def test_an_iterative_program_of_fifty_steps_lets_others_through(model) -> None:
+    harness = Harness()
+    progress: list[Progress] = []
+    long = harness.add(model, climb(50), Priority.ITERATIVE, watch=progress.append)
+    for _ in range(10):
+        harness.step()
+    short = harness.add(model, once())
+    harness.step()
+    # The newcomer joined the very next step; nobody waited for a batch to end.
+    assert short.done()
+    assert harness.passes[-1] == (2, 2)
+    harness.run()
+    assert long.result().result.shape == (1, 3, 8, 8)
+    assert [event.step for event in progress] == list(range(1, 51))
+    assert float(progress[-1].value) > float(progress[0].value)
+    assert long.result().usage.passes == 50
+
+
+def test_iterative_programs_are_batched_step_by_step(model) -> None:
+    harness = Harness(budget=8)
+    futures = [harness.add(model, climb(length), Priority.ITERATIVE) for length in (3, 5, 2)]
+    harness.run()
+    # A finished one leaves at once.
+    assert harness.passes == [(3, 3), (3, 3), (2, 2), (1, 1), (1, 1)]
+    assert all(future.result() for future in futures)
+
+
+def test_interactive_goes_before_iterative(model) -> None:
+    harness = Harness(budget=1)
+    iterative = harness.add(model, climb(2), Priority.ITERATIVE)
+    interactive = harness.add(model, once())
+    harness.step()
+    assert interactive.done()
+    assert not iterative.done()
+
+
+def test_nobody_starves(model) -> None:
+    harness = Harness(budget=1)
+    taken: list[int] = []
+    harness.add(model, climb(3, taken), Priority.ITERATIVE)
+    for _ in range(3 * (PATIENCE + 1)):
+        harness.add(model, once())
+        harness.step()
+    assert len(taken) == 3
+
+
+def test_a_big_query_takes_turns_with_small_ones(model) -> None:
+    harness = Harness(budget=4)
+    big = harness.add(model, once(40))
+    harness.step()
+    small = harness.add(model, once())
+    harness.step()
+    # The newcomer first, and the rest of the pass filled with the big one.
+    assert small.done()
+    assert harness.passes == [(4, 1), (4, 2)]
+    harness.run()
+    assert big.result().result.shape == (40, 3, 8, 8)
+    assert len(harness.passes) == 11
+
+
+def test_models_do_not_share_a_pass(model, other) -> None:
+    harness = Harness()
+    first, second = harness.add(model, once()), harness.add(other, once())
+    harness.run()
+    assert harness.passes == [(1, 1), (1, 1)]
+    assert first.done()
+    assert second.done()
+
+
+def test_a_cancelled_job_leaves_before_the_next_step(model) -> None:
+    harness = Harness()
+    taken: list[int] = []
+    cancelled = harness.add(model, climb(50, taken), Priority.ITERATIVE)
+    kept = harness.add(model, climb(5), Priority.ITERATIVE)
+    harness.step()
+    assert cancelled.cancel()
+    harness.run()
+    assert len(taken) == 1
+    assert harness.passes == [(2, 2)] + [(1, 1)] * 4
+    assert harness.abandoned == ["cancelled"]
+    assert kept.done()
+
+
+def test_an_expired_job_is_dropped_before_its_pass(model) -> None:
+    harness = Harness()
+    expired = harness.add(model, once(), deadline=harness.clock.now + 1)
+    kept = harness.add(model, once(), deadline=harness.clock.now + 100)
+    harness.clock.now += 2
+    harness.run()
+    assert isinstance(expired.exception(), Expired)
+    assert harness.abandoned == ["deadline"]
+    assert harness.passes == [(1, 1)]
+    assert kept.result().usage.queue_seconds > 0
+
+
+def failing(error: Exception):
+    yield from ask(Query(rows(), class_score(0)))
+    raise error
+
+
+@pytest.mark.parametrize("error", [InvalidInput("bad"), ZeroDivisionError("bug")])
+def test_a_failing_program_fails_alone(model, error: Exception) -> None:
+    driven = drive(model, once(), failing(error), once())
+    assert driven.passes == [(3, 3)]
+    assert driven.futures[1].exception() is error
+    assert driven.futures[0].result().result.isfinite().all()
+    assert driven.futures[2].result().result.isfinite().all()
+
+
+def test_a_query_that_breaks_its_pass_fails_alone(model) -> None:
+    def bad_class():
+        yield from ask(Query(rows(), class_score(4)))
+
+    driven = drive(model, once(), bad_class(), once())
+    assert isinstance(driven.futures[1].exception(), IndexError)
+    assert driven.futures[0].result()
+    assert driven.futures[2].result()
+
+
+def test_a_row_that_is_not_a_number_does_not_spread(model) -> None:
+    def poisoned():
+        answer = yield from ask(Query(torch.full((1, 3, 8, 8), torch.nan), class_score(0)))
+        return answer.value
+
+    driven = drive(model, once(), poisoned(), once())
+    assert driven.passes == [(3, 3)]
+    assert driven.results[0].isfinite().all()
+    assert driven.results[1].isnan().all()
+    assert driven.results[2].isfinite().all()
+
+
+def test_a_pass_out_of_memory_is_halved(model) -> None:
+    """The memory of this pretended device holds three rows."""
+    sizes: list[int] = []
+    lowered: list[int] = []
+
+    def run_in_small_memory(bundles):
+        count = sum(bundle.row_count for bundle in bundles)
+        sizes.append(count)
+        if count > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run(model, bundles)
+
+    scheduler = Scheduler(lambda key: 8)
+    futures = [Future(), Future()]
+    programs = [once(7), once()]
+    with torch.no_grad():
+        for future, program in zip(futures, programs, strict=True):
+            scheduler.add(Job(model, start=lambda: None), future, program)
+        packed = scheduler.next_pass()
+        scheduler.settle(packed, run_isolated(run_in_small_memory, packed.bundles, lowered.append), 0.0)
+    assert futures[0].result().result.shape == (7, 3, 8, 8)
+    assert futures[1].result()
+    assert lowered[0] == 8
+    assert max(size for size in sizes if size <= 3) == 3
+
+
+def test_a_row_too_large_for_the_memory_is_refused(model) -> None:
+    def no_memory(bundles):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    scheduler = Scheduler(lambda key: 8)
+    future: Future = Future()
+    scheduler.add(Job(model, start=lambda: None), future, once(2))
+    packed = scheduler.next_pass()
+    scheduler.settle(packed, run_isolated(no_memory, packed.bundles), 0.0)
+    assert isinstance(future.exception(), Overloaded)
+
+
+def test_noise_is_the_programs_own(model) -> None:
+    """The same seed gives the same answer alone and in company."""
+
+    def noisy(seed: int):
+        generator = torch.Generator().manual_seed(seed)
+        noise = [torch.randn(1, 3, 8, 8, generator=generator) for _ in range(3)]
+        total = torch.zeros(1, 3, 8, 8)
+        for drawn in noise:
+            total += (yield from ask(Query(drawn, class_score(0)))).gradient
+        return total
+
+    alone = drive(model, noisy(5)).results[0]
+    company = drive(model, noisy(4), noisy(5), once(3), noisy(6)).results[1]
+    torch.testing.assert_close(alone, company)

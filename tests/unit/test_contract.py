@@ -1,0 +1,48 @@
+"""What must agree with the contract, so that adding a method is one file, one message, one row and one test."""
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from gradserve.v1 import explain_pb2
+from gradserve_server.imaging.overlay import OverlayOptions
+from gradserve_server.programs.explain import METHODS
+
+ROOT = Path(__file__).parents[2]
+ONEOF = explain_pb2.Method.DESCRIPTOR.oneofs_by_name["method"]
+
+
+def test_every_method_of_the_contract_has_a_program_and_the_reverse() -> None:
+    assert {field.name for field in ONEOF.fields} == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_parameters_are_those_of_the_message(name: str) -> None:
+    message = explain_pb2.Method.DESCRIPTOR.fields_by_name[name].message_type
+    assert {field.name for field in fields(METHODS[name])} == set(message.fields_by_name)
+
+
+def test_overlay_options_are_those_of_the_message() -> None:
+    assert {field.name for field in fields(OverlayOptions)} == set(explain_pb2.OverlayOptions.DESCRIPTOR.fields_by_name)
+
+
+def test_every_method_has_a_row_in_the_documentation() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/methods.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(METHODS)
+
+
+def test_generated_code_has_not_drifted() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/generate.py"), "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_imports_keep_to_their_rooms() -> None:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout

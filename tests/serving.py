@@ -25,8 +25,8 @@ def served(**settings: Any) -> Iterator[Server]:
                 started.set()
                 await stop.wait()
         except BaseException as error:
+            # For the thread that waits below.
             state["error"] = error
-            raise
         finally:
             started.set()
 
@@ -41,6 +41,8 @@ def served(**settings: Any) -> Iterator[Server]:
     finally:
         state["loop"].call_soon_threadsafe(state["stop"].set)
         thread.join()
+        if "error" in state:
+            raise state["error"]
 
 
 def sample(server: Server, name: str, **labels: str) -> float:

@@ -17,9 +17,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.conftest import jpeg
+from tests.serving import served
 
 from gradserve import Client
 from gradserve_server.app import SERVICE, Server
+from gradserve_server.models.loading import ModelLoadError
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -59,20 +61,28 @@ def test_sigterm_finishes_what_is_in_flight() -> None:
         assert running.wait(20) == 0
 
 
-def test_a_mistake_in_the_settings_is_said_in_one_line(tmp_path: Path) -> None:
-    for text, words in (
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
         ("[[model]]\nname = 'x'\nwieghts = 'y'", ["wieghts", "weights"]),
         ("[[model]]\nname = 'x'\narchitecture = 'torchvision:resnet'\nweights = 'y'", ["torchvision:resnet"]),
         ("[[model]]\nname = 'x'\narchitecture = 'torchvision:resnet18'", ["weights"]),
         ("[[model]]\nname = 'x'\nsha256 = '00'", ["SHA-256"]),
-    ):
-        (tmp_path / "models.toml").write_text(text)
-        with process("--models", str(tmp_path / "models.toml")) as running:
-            _, errors = running.communicate(timeout=60)
-        assert running.returncode == 1
-        assert "Traceback" not in errors
-        for word in words:
-            assert word in errors.splitlines()[-1]
+        ("[[model]]\nname = 'x'\npreprocessing = { resize = 100 }", ["resize"]),
+        ("[[model]]\nname = 'x'\ndefault_layer = 'nope'", ["nope"]),
+        ("[[model]]\nname = 'x'\n[[model]]\nname = 'x'", ["twice"]),
+        ("[[model]]", ["name"]),
+        ("", ["[[model]]"]),
+        ("[[model", ["models.toml"]),
+    ],
+)
+def test_a_mistake_in_the_catalogue_says_what_to_do_in_one_line(tmp_path: Path, text: str, words: list[str]) -> None:
+    (tmp_path / "models.toml").write_text(text)
+    with pytest.raises(ModelLoadError) as caught, served(models=tmp_path / "models.toml", pass_rows=1):
+        pass
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
 
 
 def test_a_taken_port_is_an_error(server: Server) -> None:
@@ -80,6 +90,7 @@ def test_a_taken_port_is_an_error(server: Server) -> None:
         _, errors = running.communicate(timeout=60)
     assert running.returncode == 1
     assert "another server" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
 
 
 def test_health(server: Server, address: str) -> None:

@@ -63,8 +63,8 @@ class Placement:
 def fit(pixels: Pixels, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
     """Resizes the shorter side, crops the centre, and returns the model's input as pixels with its place.
 
-    Only the part that the model sees is resized. It equals torchvision's `Resize` then `CenterCrop`, with their rounding
-    of sizes to whole pixels, and an image of extreme proportions costs nothing extra.
+    Only the part that the model sees is resized. It equals torchvision's `Resize` then `CenterCrop`, with their
+    rounding of sizes to whole pixels, and an image of extreme proportions costs nothing extra.
     """
     height, width = pixels.shape[:2]
     size = (preprocessing.width, preprocessing.height)

@@ -17,15 +17,16 @@ SIZES = [(300, 451), (451, 300), (224, 224), (225, 260), (1000, 600)]
 @pytest.mark.parametrize("size", SIZES)
 def test_the_input_is_torchvisions_resize_and_crop(size: tuple[int, int], resize: int, interpolation: str) -> None:
     pixels = np.asarray(Image.fromarray(photograph("coffee")).resize((size[1], size[0])))
-    fitted, _ = fit(pixels, Preprocessing(resize=resize, interpolation=interpolation))
-    expected = v2.Compose([v2.Resize(resize, interpolation=v2.InterpolationMode(interpolation)), v2.CenterCrop(224)])(
-        Image.fromarray(pixels)
-    )
-    difference = np.abs(fitted.astype(float) - np.asarray(expected).astype(float))
-    assert fitted.shape == (224, 224, 3)
-    # Pillow keeps a box in single precision: the last bit of a value may differ, hardly ever more.
-    assert (difference > 1).mean() < 1e-4
-    assert difference.max() <= 3
+    preprocessing = Preprocessing(resize=resize, interpolation=interpolation)
+    transform = v2.Compose([v2.Resize(resize, interpolation=v2.InterpolationMode(interpolation)), v2.CenterCrop(224)])
+    # In floating point, where Pillow rounds nothing between its two passes, they agree but for single precision.
+    channel = pixels[..., 0].astype(np.float32) / 255
+    fitted, _ = fit(np.repeat(channel[..., None], 3, axis=2), preprocessing)
+    expected = np.asarray(transform(Image.fromarray(channel))).clip(0, 1)
+    assert np.abs(fitted[..., 0] - expected).max() < 1e-4
+    rounded, _ = fit(pixels, preprocessing)
+    difference = np.abs(rounded.astype(float) - np.asarray(transform(Image.fromarray(pixels))).astype(float))
+    assert difference.mean() < 0.5
 
 
 @pytest.mark.parametrize("size", [*SIZES, (30, 40), (2, 3), (1, 1), (1, 500), (500, 1)])

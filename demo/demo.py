@@ -76,8 +76,8 @@ def _section(name: str, title: str, explanations: list[Explanation], caveats: di
         explanation.save(OUT / f"{name}-{explanation.method}.png")
         caveat = caveats[explanation.method]
         caption = f"<b>{explanation.method}</b>"
-        if explanation.layer:
-            caption += f" at layer {html.escape(explanation.layer)}"
+        if explanation.layers:
+            caption += f" at layer {html.escape(', '.join(explanation.layers))}"
         if caveat:
             caption += f"<br><span class=caveat>{html.escape(caveat)}</span>"
         figures.append(_figure(f"out/{name}-{explanation.method}.png", f"{explanation.method} of {title}", caption))

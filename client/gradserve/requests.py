@@ -60,7 +60,7 @@ def explain_request(
 def with_layer(method: MethodLike, layer: str | None, parameters: Mapping[str, Any]) -> MethodLike:
     """Returns a method with further parameters, a layer among them if one is given."""
     name, given = (method, {}) if isinstance(method, str) else method
-    return name, {**given, **parameters, **({} if layer is None else {"layer": layer})}
+    return name, {**given, **parameters, **({} if layer is None else {"layers": [layer]})}
 
 
 def _method(method: MethodLike) -> explain_pb2.Method:
@@ -86,6 +86,9 @@ def _assign(message: Message, name: str, value: Any) -> None:
     fields = message.DESCRIPTOR.fields_by_name
     if name not in fields:
         raise TypeError(f"{message.DESCRIPTOR.name} has no parameter {name!r}; it has: {', '.join(fields) or 'none'}")
+    if isinstance(value, (list, tuple)):
+        getattr(message, name).extend(value)
+        return
     enum = fields[name].enum_type
     if enum is not None and isinstance(value, str):
         prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")

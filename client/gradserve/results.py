@@ -68,7 +68,9 @@ class Explanation:
         overlay: The heatmap rendered over the image; None if it was not asked for.
         method: Name of the method.
         target: The class explained.
-        layer: Layer used; empty for a method without one.
+        layers: Layers used; empty for a method without one.
+        approximation_error: Difference of the sum of attributions from the change of score it should be, as a part of
+            that change; None for a method that promises no sum.
         predictions: The most probable classes, most probable first.
         metadata: How it was computed.
     """
@@ -77,7 +79,8 @@ class Explanation:
     overlay: PIL.Image.Image | None
     method: str
     target: ClassScore
-    layer: str
+    layers: tuple[str, ...]
+    approximation_error: float | None
     predictions: tuple[ClassScore, ...]
     metadata: Metadata
 
@@ -180,7 +183,10 @@ def explanations(response: explain_pb2.ExplainResponse) -> list[Explanation]:
             overlay=to_picture(explanation.overlay) if explanation.HasField("overlay") else None,
             method=explanation.method,
             target=_class_score(explanation.target),
-            layer=explanation.layer,
+            layers=tuple(explanation.layers),
+            approximation_error=(
+                explanation.approximation_error if explanation.HasField("approximation_error") else None
+            ),
             predictions=predictions,
             metadata=metadata,
         )

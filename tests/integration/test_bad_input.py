@@ -46,7 +46,7 @@ def test_an_unknown_model_names_the_nearest(client: Client) -> None:
 def test_an_unknown_layer_names_the_nearest_three(client: Client) -> None:
     fails(
         InvalidRequest,
-        "methods[0].grad_cam.layer",
+        "methods[0].grad_cam.layers[0]",
         "blocks.6",
         "blocks.5",
         "blocks.4",
@@ -56,7 +56,7 @@ def test_an_unknown_layer_names_the_nearest_three(client: Client) -> None:
 
 
 def test_a_layer_without_positions(client: Client) -> None:
-    fails(InvalidRequest, "methods[0].grad_cam.layer", "[1000]", "bn2", client=client, layer="classifier")
+    fails(InvalidRequest, "methods[0].grad_cam.layers[0]", "[1000]", "bn2", client=client, layer="classifier")
 
 
 def test_an_unknown_label_names_the_nearest(client: Client) -> None:

@@ -11,6 +11,7 @@ import pytest
 from gradserve.v1 import explain_pb2
 from gradserve_server.imaging.overlay import OverlayOptions
 from gradserve_server.programs.explain import METHODS
+from gradserve_server.rpc.parameters import BASELINES
 
 ROOT = Path(__file__).parents[2]
 ONEOF = explain_pb2.Method.DESCRIPTOR.oneofs_by_name["method"]
@@ -18,6 +19,10 @@ ONEOF = explain_pb2.Method.DESCRIPTOR.oneofs_by_name["method"]
 
 def test_every_method_of_the_contract_has_a_program_and_the_reverse() -> None:
     assert {field.name for field in ONEOF.fields} == set(METHODS)
+
+
+def test_every_baseline_of_the_contract_is_served() -> None:
+    assert {field.name for field in explain_pb2.Baseline.DESCRIPTOR.fields} == set(BASELINES)
 
 
 @pytest.mark.parametrize("name", METHODS)

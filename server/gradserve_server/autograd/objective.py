@@ -37,6 +37,15 @@ class Objective(ABC):
         """Whether it reads the logits; a forward that nobody needs them of stops early."""
         return False
 
+    @property
+    def ranked(self) -> bool:
+        """Whether it depends on the order of each row's own classes."""
+        return False
+
+    def settled(self, logits: Tensor) -> "Objective":
+        """Returns this objective with the classes it ranks settled by `logits` [classes]."""
+        return self
+
     @abstractmethod
     def __call__(self, outputs: Outputs) -> Tensor:
         """Returns the value of each row, [rows]."""
@@ -73,6 +82,13 @@ class _Sum(Objective):
     def needs_logits(self) -> bool:
         return self.left.needs_logits or self.right.needs_logits
 
+    @property
+    def ranked(self) -> bool:
+        return self.left.ranked or self.right.ranked
+
+    def settled(self, logits: Tensor) -> Objective:
+        return _Sum(self.left.settled(logits), self.right.settled(logits))
+
     def __call__(self, outputs: Outputs) -> Tensor:
         return self.left(outputs) + self.right(outputs)
 
@@ -89,6 +105,13 @@ class _Scaled(Objective):
     @property
     def needs_logits(self) -> bool:
         return self.term.needs_logits
+
+    @property
+    def ranked(self) -> bool:
+        return self.term.ranked
+
+    def settled(self, logits: Tensor) -> Objective:
+        return _Scaled(self.factor, self.term.settled(logits))
 
     def __call__(self, outputs: Outputs) -> Tensor:
         return self.factor * self.term(outputs)
@@ -132,6 +155,15 @@ class ranked_class_score(_OfLogits):  # noqa: N801
     """
 
     rank: int = 0
+
+    @property
+    def ranked(self) -> bool:
+        """It does."""
+        return True
+
+    def settled(self, logits: Tensor) -> Objective:
+        """Returns the score of the class that has this rank in `logits`."""
+        return class_score(int(logits.sort(descending=True, stable=True).indices[self.rank]))
 
     def of(self, logits: Tensor) -> Tensor:
         """Returns the logit of the class of this rank for each row."""

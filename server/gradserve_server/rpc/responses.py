@@ -44,18 +44,19 @@ def explain_response(
         predictions=[classes.score(index) for index in classes.order[: call.prediction_count]],
         metadata=metadata(call.model, outcome.usage, call.seed),
     )
-    for (method, target), values in zip(pairs, explained.maps, strict=True):
-        heatmap = np.asarray(values, np.float32)
+    for (method, target), found in zip(pairs, explained.maps, strict=True):
+        heatmap = np.asarray(found.values, np.float32)
         if call.frame is Frame.ORIGINAL:
             heatmap = placement.on_original(heatmap)
         explanation = response.explanations.add(
             method=method.name(),
             target=classes.score(classes.index_of(target)),
             heatmap=tensor(heatmap),
-            layer=getattr(method, "layer", ""),
+            layers=getattr(method, "layers", ()),
+            approximation_error=found.approximation_error,
         )
         if call.overlay is not None:
-            explanation.overlay.CopyFrom(_overlay(values, heatmap, picture, call.overlay))
+            explanation.overlay.CopyFrom(_overlay(found.values, heatmap, picture, call.overlay))
     return response
 
 

@@ -94,6 +94,11 @@ class GradientMethod(Method):
 
     reduction: ChannelReduction = ChannelReduction.MAX_ABS
 
+    @property
+    def row_count(self) -> int:
+        """Number of images whose gradients it asks for. Noise around it multiplies them, and has a limit."""
+        return 1
+
     @abstractmethod
     def attribute(self, subject: Subject) -> Program[Attribution]:
         """Explains one image: returns an attribution of [3, height, width]."""

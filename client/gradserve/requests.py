@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from gradserve.images import ImageLike, to_message
-from gradserve.v1 import explain_pb2
+from gradserve.v1 import explain_pb2, image_pb2
 
 MethodLike = str | tuple[str, Mapping[str, Any]]
 """A method: its name, or its name with its parameters by their proto names."""
@@ -64,16 +64,25 @@ def with_layer(method: MethodLike, layer: str | None, parameters: Mapping[str, A
 
 
 def _method(method: MethodLike) -> explain_pb2.Method:
-    name, parameters = (method, {}) if isinstance(method, str) else method
-    if name not in METHODS:
-        raise TypeError(f"no method {name!r}; nearest: {_nearest(name, METHODS)}")
     message = explain_pb2.Method()
+    _choose(message, method)
+    return message
+
+
+def _choose(message: Message, choice: Any) -> None:
+    """Sets one member of a message's oneof: by its name, or by its name and what it holds."""
+    name, given = (choice, {}) if isinstance(choice, str) else choice
+    if name not in message.DESCRIPTOR.fields_by_name:
+        known = tuple(message.DESCRIPTOR.fields_by_name)
+        raise TypeError(f"no {message.DESCRIPTOR.name.lower()} {name!r}; nearest: {_nearest(name, known)}")
     chosen = getattr(message, name)
     chosen.SetInParent()
-    for parameter, value in parameters.items():
+    if isinstance(chosen, image_pb2.Image):
+        chosen.CopyFrom(to_message(given))
+        return
+    for parameter, value in given.items():
         if value is not None:
             _assign(chosen, parameter, value)
-    return message
 
 
 def _target(target: TargetLike) -> explain_pb2.Target:
@@ -86,8 +95,16 @@ def _assign(message: Message, name: str, value: Any) -> None:
     fields = message.DESCRIPTOR.fields_by_name
     if name not in fields:
         raise TypeError(f"{message.DESCRIPTOR.name} has no parameter {name!r}; it has: {', '.join(fields) or 'none'}")
-    if isinstance(value, (list, tuple)):
-        getattr(message, name).extend(value)
+    if fields[name].message_type is not None:
+        if not fields[name].is_repeated:
+            _choose(getattr(message, name), value)
+            return
+        # A tuple is one choice with what it holds; only a list is several.
+        for choice in value if isinstance(value, list) else [value]:
+            _choose(getattr(message, name).add(), choice)
+        return
+    if fields[name].is_repeated:
+        getattr(message, name).extend(value if isinstance(value, (list, tuple)) else [value])
         return
     enum = fields[name].enum_type
     if enum is not None and isinstance(value, str):

@@ -114,7 +114,7 @@ class Target(_message.Message):
     def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
 
 class Method(_message.Message):
-    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "input_x_gradient", "integrated_gradients")
+    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "input_x_gradient", "integrated_gradients", "smooth_grad", "smooth_grad_squared", "var_grad")
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
     DECONVNET_FIELD_NUMBER: _ClassVar[int]
     GUIDED_BACKPROP_FIELD_NUMBER: _ClassVar[int]
@@ -122,6 +122,9 @@ class Method(_message.Message):
     GUIDED_GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
     INPUT_X_GRADIENT_FIELD_NUMBER: _ClassVar[int]
     INTEGRATED_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    SMOOTH_GRAD_FIELD_NUMBER: _ClassVar[int]
+    SMOOTH_GRAD_SQUARED_FIELD_NUMBER: _ClassVar[int]
+    VAR_GRAD_FIELD_NUMBER: _ClassVar[int]
     saliency: Saliency
     deconvnet: Deconvnet
     guided_backprop: GuidedBackprop
@@ -129,7 +132,10 @@ class Method(_message.Message):
     guided_grad_cam: GuidedGradCam
     input_x_gradient: InputXGradient
     integrated_gradients: IntegratedGradients
-    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., input_x_gradient: _Optional[_Union[InputXGradient, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ...) -> None: ...
+    smooth_grad: SmoothGrad
+    smooth_grad_squared: SmoothGradSquared
+    var_grad: VarGrad
+    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., input_x_gradient: _Optional[_Union[InputXGradient, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., smooth_grad_squared: _Optional[_Union[SmoothGradSquared, _Mapping]] = ..., var_grad: _Optional[_Union[VarGrad, _Mapping]] = ...) -> None: ...
 
 class Baseline(_message.Message):
     __slots__ = ("black", "white", "mean", "blurred", "image")
@@ -216,6 +222,36 @@ class IntegratedGradients(_message.Message):
     step_count: int
     baselines: _containers.RepeatedCompositeFieldContainer[Baseline]
     def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ..., step_count: _Optional[int] = ..., baselines: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ...) -> None: ...
+
+class SmoothGrad(_message.Message):
+    __slots__ = ("noisy_sample_count", "noise_sigma", "around")
+    NOISY_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    AROUND_FIELD_NUMBER: _ClassVar[int]
+    noisy_sample_count: int
+    noise_sigma: float
+    around: Method
+    def __init__(self, noisy_sample_count: _Optional[int] = ..., noise_sigma: _Optional[float] = ..., around: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
+
+class SmoothGradSquared(_message.Message):
+    __slots__ = ("noisy_sample_count", "noise_sigma", "around")
+    NOISY_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    AROUND_FIELD_NUMBER: _ClassVar[int]
+    noisy_sample_count: int
+    noise_sigma: float
+    around: Method
+    def __init__(self, noisy_sample_count: _Optional[int] = ..., noise_sigma: _Optional[float] = ..., around: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
+
+class VarGrad(_message.Message):
+    __slots__ = ("noisy_sample_count", "noise_sigma", "around")
+    NOISY_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    AROUND_FIELD_NUMBER: _ClassVar[int]
+    noisy_sample_count: int
+    noise_sigma: float
+    around: Method
+    def __init__(self, noisy_sample_count: _Optional[int] = ..., noise_sigma: _Optional[float] = ..., around: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
 
 class OverlayOptions(_message.Message):
     __slots__ = ("format", "color_map", "polarity", "opacity", "clip_percent_lowerbound", "clip_percent_upperbound", "background")

@@ -15,6 +15,16 @@ def check_range(value: float, lowest: float, highest: float, field: str) -> None
         raise InvalidInput(f"must be {lowest:g} to {highest:g}, not {value:g}", field=field)
 
 
+def check_above(value: float, lowest: float, highest: float, field: str) -> None:
+    """Checks that a parameter is more than `lowest` and at most `highest`.
+
+    Raises:
+        InvalidInput: It is not; names the field.
+    """
+    if not lowest < value <= highest:
+        raise InvalidInput(f"must be more than {lowest:g} and at most {highest:g}, not {value:g}", field=field)
+
+
 def check_count(items: Sized, highest: int, field: str) -> None:
     """Checks that a repeated parameter has 1..highest elements.
 

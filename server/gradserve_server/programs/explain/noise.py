@@ -98,7 +98,7 @@ class NoisyMethod(Method):
         subject = yield from settle(subject)
         copies = noisy_copies(subject, self.noise_sigma)
         moments = Moments(subject.rows[0])
-        for block in blocks(self.noisy_sample_count, size=max(1, BLOCK // self.around.row_count)):
+        for block in blocks(self.noisy_sample_count, size=max(1, BLOCK // self.around.step_row_count)):
             attributions = yield from together(
                 *(self.around.attribute(copy) for copy in islice(copies, block.stop - block.start))
             )

@@ -48,13 +48,14 @@ def score_changes(subject: Subject, starts: Sequence[Tensor]) -> Program[tuple[T
 def approximation_error(total: Tensor, change: Tensor, scale: Tensor) -> Tensor:
     """Returns the part of a change of score by which a sum of attributions misses it.
 
-    A change that is smaller than the rounding of the scores counts as that rounding: an image that equals its baseline
-    has an error of 0, not of 0/0.
+    A change that is lost in the rounding of the scores counts as that rounding: an image that equals its baseline has
+    an error near 0, not of 0/0.
 
     Args:
         total: Sum of attributions.
         change: What it should be.
         scale: Size of the scores that `change` is the difference of.
     """
-    rounding = (scale * torch.finfo(scale.dtype).eps).clamp_min(torch.finfo(scale.dtype).tiny)
+    # A network adds up many roundings of its inner values: a hundred of its score's is no exaggeration.
+    rounding = (100 * torch.finfo(scale.dtype).eps * scale).clamp_min(torch.finfo(scale.dtype).tiny)
     return (total - change).abs() / torch.maximum(change.abs(), rounding)

@@ -27,7 +27,7 @@ def explain_request(
     frame: str,
     overlay: bool | Mapping[str, Any],
     top_k: int | None,
-    trust: bool,
+    trust: bool | Mapping[str, Any],
     seed: int | None,
     prediction_count: int | None,
 ) -> explain_pb2.ExplainRequest:
@@ -52,8 +52,10 @@ def explain_request(
         request.overlay.SetInParent()
         for name, value in (overlay if isinstance(overlay, Mapping) else {}).items():
             _assign(request.overlay, name, value)
-    if trust:
+    if trust is True or isinstance(trust, Mapping):
         request.trust.SetInParent()
+        for name, value in (trust if isinstance(trust, Mapping) else {}).items():
+            _assign(request.trust, name, value)
     return request
 
 
@@ -87,7 +89,14 @@ def _assign(message: Message, name: str, value: Any) -> None:
     if name not in fields:
         raise TypeError(f"{message.DESCRIPTOR.name} has no parameter {name!r}; it has: {', '.join(fields) or 'none'}")
     if isinstance(value, (list, tuple)):
-        getattr(message, name).extend(value)
+        for item in value:
+            if isinstance(item, Mapping):
+                _fill(getattr(message, name).add(), item)
+            else:
+                getattr(message, name).append(item)
+        return
+    if isinstance(value, Mapping):
+        _fill(getattr(message, name), value)
         return
     enum = fields[name].enum_type
     if enum is not None and isinstance(value, str):
@@ -98,6 +107,12 @@ def _assign(message: Message, name: str, value: Any) -> None:
             raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         value = known[value.lower()]
     setattr(message, name, value)
+
+
+def _fill(message: Message, values: Mapping[str, Any]) -> None:
+    message.SetInParent()
+    for name, value in values.items():
+        _assign(message, name, value)
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

@@ -234,10 +234,14 @@ class Explanation(_message.Message):
     def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[_common_pb2.ClassScore, _Mapping]] = ..., heatmap: _Optional[_Union[_image_pb2.Tensor, _Mapping]] = ..., overlay: _Optional[_Union[_image_pb2.Picture, _Mapping]] = ..., layers: _Optional[_Iterable[str]] = ..., trust: _Optional[_Union[TrustReport, _Mapping]] = ..., approximation_error: _Optional[float] = ...) -> None: ...
 
 class TrustOptions(_message.Message):
-    __slots__ = ("transforms",)
+    __slots__ = ("transforms", "step_count", "sample_count")
     TRANSFORMS_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
     transforms: _containers.RepeatedCompositeFieldContainer[Transform]
-    def __init__(self, transforms: _Optional[_Iterable[_Union[Transform, _Mapping]]] = ...) -> None: ...
+    step_count: int
+    sample_count: int
+    def __init__(self, transforms: _Optional[_Iterable[_Union[Transform, _Mapping]]] = ..., step_count: _Optional[int] = ..., sample_count: _Optional[int] = ...) -> None: ...
 
 class Transform(_message.Message):
     __slots__ = ("horizontal_flip", "translation", "rotation")

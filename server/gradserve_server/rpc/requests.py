@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gradserve.v1 import explain_pb2, image_pb2
 from gradserve_server.autograd.objective import Objective, class_score, ranked_class_score
 from gradserve_server.config import Settings
-from gradserve_server.errors import InvalidInput, NotServed, RequestError
+from gradserve_server.errors import InvalidInput, RequestError
 from gradserve_server.imaging.decode import Pixels, check_pixel_count, decode
 from gradserve_server.imaging.geometry import fit, model_input
 from gradserve_server.imaging.overlay import OverlayOptions
@@ -21,8 +21,11 @@ from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.programs.explain.method import Method
+from gradserve_server.programs.explain.trust import TrustOptions
 from gradserve_server.rpc.parameters import ReadImage, enum_member, method, parameters
 from gradserve_server.rpc.support import supported
+
+Options = TypeVar("Options")
 
 DTYPES: dict[int, np.dtype[Any]] = {
     image_pb2.DATA_TYPE_UINT8: np.dtype("u1"),
@@ -49,6 +52,7 @@ class ExplainCall:
         targets: What to explain, expanded.
         frame: What the heatmaps are aligned with.
         overlay: How to render; None for no overlay.
+        trust: What to check; None for no trust report.
         seed: Seed of all noise.
         prediction_count: Number of classes to list.
     """
@@ -58,6 +62,7 @@ class ExplainCall:
     targets: tuple[Objective, ...]
     frame: Frame
     overlay: OverlayOptions | None
+    trust: TrustOptions | None
     seed: int
     prediction_count: int
 
@@ -81,11 +86,9 @@ def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, se
         InvalidInput: A field's value can never be served.
         NotFound: There is no such model.
         Unsupported: The model cannot serve a method.
-        NotServed: It asks for something this version does not answer.
+        NotServed: This version has no such method.
     """
     model = repository.get(request.model)
-    if request.HasField("trust"):
-        raise NotServed("this version answers no trust report; leave `trust` unset", field="trust")
     if not request.methods:
         raise InvalidInput("give at least one method", field="methods", metadata={"known": ", ".join(sorted(METHODS))})
     _check_count(len(request.methods), settings.methods, "methods")
@@ -104,7 +107,8 @@ def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, se
         ),
         targets=_targets(request.targets, model, settings.targets),
         frame=enum_member(Frame, request, request.DESCRIPTOR.fields_by_name["frame"]) or Frame.ORIGINAL,
-        overlay=_overlay(request),
+        overlay=_options(OverlayOptions, request, "overlay"),
+        trust=_trust(request, model),
         seed=_seed(request),
         prediction_count=min(prediction_count, model.class_count),
     )
@@ -133,7 +137,7 @@ def image_pixels(image: image_pb2.Image, settings: Settings) -> Pixels:
 
 
 def _no_image(image: image_pb2.Image) -> npt.NDArray[np.float32]:
-    raise TypeError("an overlay holds no image")
+    raise TypeError("options hold no image")
 
 
 def check_heatmap_bytes(call: ExplainCall, pixels: Pixels, settings: Settings) -> None:
@@ -225,13 +229,23 @@ def _target(message: explain_pb2.Target, model: Model, limit: int) -> list[Objec
             return [ranked_class_score(0)]
 
 
-def _overlay(request: explain_pb2.ExplainRequest) -> OverlayOptions | None:
-    if not request.HasField("overlay"):
+def _options(kind: type[Options], request: explain_pb2.ExplainRequest, name: str) -> Options | None:
+    if not request.HasField(name):
         return None
     try:
-        return parameters(OverlayOptions, request.overlay, _no_image)
+        return parameters(kind, getattr(request, name), _no_image)
     except RequestError as error:
-        raise error.within("overlay") from error.__cause__
+        raise error.within(name) from error.__cause__
+
+
+def _trust(request: explain_pb2.ExplainRequest, model: Model) -> TrustOptions | None:
+    options = _options(TrustOptions, request, "trust")
+    for index, transform in enumerate(options.transforms if options else ()):
+        try:
+            transform.check(model.preprocessing.height, model.preprocessing.width)
+        except RequestError as error:
+            raise error.within(f"trust.transforms[{index}]") from error.__cause__
+    return options
 
 
 def _seed(request: explain_pb2.ExplainRequest) -> int:

@@ -16,6 +16,9 @@ from gradserve_server.imaging.overlay import COLOR_MAPS, OverlayOptions, render,
 from gradserve_server.models.model import Model
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.programs.explain.explanation import Explained
+from gradserve_server.programs.explain.transforms import Transform
+from gradserve_server.programs.explain.trust import TrustReport
+from gradserve_server.rpc.parameters import CHOICES
 from gradserve_server.rpc.requests import DTYPES, ExplainCall, Frame
 from gradserve_server.rpc.support import refusal
 from gradserve_server.scheduling.calibration import Calibration
@@ -55,6 +58,8 @@ def explain_response(
             layers=getattr(method, "layers", ()),
             approximation_error=found.approximation_error,
         )
+        if found.trust is not None:
+            explanation.trust.CopyFrom(_trust(found.trust, target, explained.logits, call.model))
         if call.overlay is not None:
             explanation.overlay.CopyFrom(_overlay(found.values, heatmap, picture, call.overlay))
     return response
@@ -134,6 +139,34 @@ class Classes:
             case ranked_class_score(rank):
                 return self.order[rank]
         raise TypeError(f"{target} is not a class")
+
+
+def _trust(found: TrustReport, target: Objective, logits: npt.NDArray[Any], model: Model) -> explain_pb2.TrustReport:
+    explained = Classes(logits, model).index_of(target)
+    message = explain_pb2.TrustReport(
+        insertion_auc=found.insertion_auc,
+        deletion_auc=found.deletion_auc,
+        completeness_error=found.completeness_error,
+        sensitivity_max=found.sensitivity_max,
+        infidelity=found.infidelity,
+        verdict=f"VERDICT_{found.verdict.name}",
+        summary=found.summary,
+    )
+    for one in found.consistencies:
+        classes = Classes(one.logits, model)
+        message.consistencies.add(
+            transform=_transform(one.transform),
+            prediction=classes.score(classes.order[0]),
+            target_probability=classes.score(explained).probability,
+            rank_correlation=one.rank_correlation,
+            top_area_overlap=one.top_area_overlap,
+        )
+    return message
+
+
+def _transform(transform: Transform) -> explain_pb2.Transform:
+    names = {kind: name for name, kind in CHOICES[Transform].items()}
+    return explain_pb2.Transform(**{names[type(transform)]: vars(transform)})
 
 
 def _overlay(

@@ -68,6 +68,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
                 methods=call.methods,
                 targets=call.targets,
                 seed=call.seed,
+                trust=call.trust,
                 as_grid=lambda layer, output: call.model.layer(layer).as_grid(output),
             ),
             inputs=(model_input(fitted, preprocessing), preprocessing.black, preprocessing.white),

@@ -39,8 +39,8 @@ def _explain(client: Client, parsed: argparse.Namespace) -> None:
         trust=parsed.trust,
         **dict(parsed.parameters),
     )
-    target = explanation.target
-    print(f"{explanation.method} of {target.label or target.index}: {target.probability:.1%}")
+    probability = f": {explanation.target.probability:.1%}" if explanation.target else ""
+    print(f"{explanation.method} of {explanation.description}{probability}")
     if explanation.trust:
         _print_trust(explanation.trust)
     if parsed.output:

@@ -11,8 +11,9 @@ from gradserve.v1 import explain_pb2
 
 MethodLike = str | tuple[str, Mapping[str, Any]]
 """A method: its name, or its name with its parameters by their proto names."""
-TargetLike = int | str
-"""What to explain: the index or the label of a class."""
+TargetLike = int | str | Mapping[str, Any]
+"""What to explain: the index or the label of a class, or another target by the names of `Target`'s fields, for example
+`{"contrast": {"explained": {"class_label": "espresso"}}}` or `{"unit": {"layer": "layer3", "channel": 7}}`."""
 
 METHODS = tuple(field.name for field in explain_pb2.Method.DESCRIPTOR.oneofs_by_name["method"].fields)
 """Names of the methods of the contract."""
@@ -79,6 +80,10 @@ def _method(method: MethodLike) -> explain_pb2.Method:
 
 
 def _target(target: TargetLike) -> explain_pb2.Target:
+    if isinstance(target, Mapping):
+        message = explain_pb2.Target()
+        _fill(message, target)
+        return message
     if isinstance(target, str):
         return explain_pb2.Target(class_label=target)
     return explain_pb2.Target(class_index=target)

@@ -111,7 +111,8 @@ class Explanation:
         heatmap: float32 [height, width], signed and unnormalised, in the frame asked for. Read-only.
         overlay: The heatmap rendered over the image; None if it was not asked for.
         method: Name of the method.
-        target: The class explained.
+        target: The class explained, of a contrast the first one; None for a unit.
+        description: What was explained, in words.
         layers: Layers used; empty for a method without one.
         approximation_error: Difference of the sum of attributions from the change of score it should be, as a part of
             that change; None for a method that promises no sum.
@@ -123,7 +124,8 @@ class Explanation:
     heatmap: npt.NDArray[np.float32]
     overlay: PIL.Image.Image | None
     method: str
-    target: ClassScore
+    target: ClassScore | None
+    description: str
     layers: tuple[str, ...]
     approximation_error: float | None
     predictions: tuple[ClassScore, ...]
@@ -228,7 +230,8 @@ def explanations(response: explain_pb2.ExplainResponse) -> list[Explanation]:
             heatmap=to_array(explanation.heatmap),
             overlay=to_picture(explanation.overlay) if explanation.HasField("overlay") else None,
             method=explanation.method,
-            target=_class_score(explanation.target),
+            target=_class_score(explanation.target) if explanation.HasField("target") else None,
+            description=explanation.target_description,
             layers=tuple(explanation.layers),
             approximation_error=(
                 explanation.approximation_error if explanation.HasField("approximation_error") else None

@@ -104,14 +104,42 @@ class ExplainResponse(_message.Message):
     def __init__(self, explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., predictions: _Optional[_Iterable[_Union[_common_pb2.ClassScore, _Mapping]]] = ..., metadata: _Optional[_Union[_common_pb2.Metadata, _Mapping]] = ...) -> None: ...
 
 class Target(_message.Message):
-    __slots__ = ("class_index", "class_label", "top_k")
+    __slots__ = ("class_index", "class_label", "top_k", "contrast", "unit")
     CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
     CLASS_LABEL_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
     class_index: int
     class_label: str
     top_k: int
-    def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
+    contrast: Contrast
+    unit: Unit
+    def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ..., top_k: _Optional[int] = ..., contrast: _Optional[_Union[Contrast, _Mapping]] = ..., unit: _Optional[_Union[Unit, _Mapping]] = ...) -> None: ...
+
+class Contrast(_message.Message):
+    __slots__ = ("explained", "against")
+    EXPLAINED_FIELD_NUMBER: _ClassVar[int]
+    AGAINST_FIELD_NUMBER: _ClassVar[int]
+    explained: ClassReference
+    against: ClassReference
+    def __init__(self, explained: _Optional[_Union[ClassReference, _Mapping]] = ..., against: _Optional[_Union[ClassReference, _Mapping]] = ...) -> None: ...
+
+class ClassReference(_message.Message):
+    __slots__ = ("class_index", "class_label")
+    CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CLASS_LABEL_FIELD_NUMBER: _ClassVar[int]
+    class_index: int
+    class_label: str
+    def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ...) -> None: ...
+
+class Unit(_message.Message):
+    __slots__ = ("layer", "channel")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    channel: int
+    def __init__(self, layer: _Optional[str] = ..., channel: _Optional[int] = ...) -> None: ...
 
 class Method(_message.Message):
     __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "input_x_gradient", "integrated_gradients", "smooth_grad", "smooth_grad_squared", "var_grad", "gradient_shap", "blur_ig", "guided_ig")
@@ -314,7 +342,7 @@ class OverlayOptions(_message.Message):
     def __init__(self, format: _Optional[_Union[_image_pb2.ImageFormat, str]] = ..., color_map: _Optional[str] = ..., polarity: _Optional[_Union[Polarity, str]] = ..., opacity: _Optional[float] = ..., clip_percent_lowerbound: _Optional[float] = ..., clip_percent_upperbound: _Optional[float] = ..., background: _Optional[_Union[OverlayBackground, str]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("method", "target", "heatmap", "overlay", "layers", "trust", "approximation_error")
+    __slots__ = ("method", "target", "heatmap", "overlay", "layers", "trust", "approximation_error", "target_description")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     HEATMAP_FIELD_NUMBER: _ClassVar[int]
@@ -322,6 +350,7 @@ class Explanation(_message.Message):
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     TRUST_FIELD_NUMBER: _ClassVar[int]
     APPROXIMATION_ERROR_FIELD_NUMBER: _ClassVar[int]
+    TARGET_DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     method: str
     target: _common_pb2.ClassScore
     heatmap: _image_pb2.Tensor
@@ -329,13 +358,18 @@ class Explanation(_message.Message):
     layers: _containers.RepeatedScalarFieldContainer[str]
     trust: TrustReport
     approximation_error: float
-    def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[_common_pb2.ClassScore, _Mapping]] = ..., heatmap: _Optional[_Union[_image_pb2.Tensor, _Mapping]] = ..., overlay: _Optional[_Union[_image_pb2.Picture, _Mapping]] = ..., layers: _Optional[_Iterable[str]] = ..., trust: _Optional[_Union[TrustReport, _Mapping]] = ..., approximation_error: _Optional[float] = ...) -> None: ...
+    target_description: str
+    def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[_common_pb2.ClassScore, _Mapping]] = ..., heatmap: _Optional[_Union[_image_pb2.Tensor, _Mapping]] = ..., overlay: _Optional[_Union[_image_pb2.Picture, _Mapping]] = ..., layers: _Optional[_Iterable[str]] = ..., trust: _Optional[_Union[TrustReport, _Mapping]] = ..., approximation_error: _Optional[float] = ..., target_description: _Optional[str] = ...) -> None: ...
 
 class TrustOptions(_message.Message):
-    __slots__ = ("transforms",)
+    __slots__ = ("transforms", "step_count", "sample_count")
     TRANSFORMS_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
     transforms: _containers.RepeatedCompositeFieldContainer[Transform]
-    def __init__(self, transforms: _Optional[_Iterable[_Union[Transform, _Mapping]]] = ...) -> None: ...
+    step_count: int
+    sample_count: int
+    def __init__(self, transforms: _Optional[_Iterable[_Union[Transform, _Mapping]]] = ..., step_count: _Optional[int] = ..., sample_count: _Optional[int] = ...) -> None: ...
 
 class Transform(_message.Message):
     __slots__ = ("horizontal_flip", "translation", "rotation")

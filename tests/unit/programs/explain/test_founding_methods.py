@@ -12,6 +12,7 @@ from captum.attr import (
 )
 from captum.testing.helpers.basic_models import BasicModel_ConvNet_One_Conv
 from tests.driving import answer_to, drive, model_of, relative, subject_of
+from tests.fewer import FEWER
 from torch import Tensor, nn
 from torchvision import models
 
@@ -171,7 +172,7 @@ def test_in_company_as_alone_on_real_weights(embedded64, name: str) -> None:
     ]
 
     def program(index: int):
-        method = supported(explain.METHODS[name](), embedded64)
+        method = supported(explain.METHODS[name](**FEWER.get(name, {})), embedded64)
         return method.explain(subject_of(images[index], ranked_class_score(0)))
 
     company = drive(embedded64, *(program(index) for index in range(3)))

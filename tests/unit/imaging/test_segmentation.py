@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from PIL import Image
+from saliency.core import xrai
 from tests.conftest import photograph
 
 from gradserve_server.imaging.segmentation import SCALES, segments
 
 
 def test_they_are_those_of_xrais_authors() -> None:
-    xrai = pytest.importorskip("saliency.core.xrai", reason="the dev extra brings it")
     pixels = np.asarray(Image.fromarray(photograph("coffee")).resize((224, 224)))
     # One mask for each superpixel, scale by scale.
     theirs = xrai._get_segments_felzenszwalb(pixels.astype(np.float64), dilation_rad=0)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from saliency.core import blur_ig
 from scipy.ndimage import gaussian_filter
 from tests.driving import answer_to, drive, model_of, relative, subject_of
 from tests.unit.programs.explain.authors import TARGET, as_channels, as_picture, caller, smooth_network
@@ -29,7 +30,6 @@ def test_agrees_with_its_authors(monkeypatch: pytest.MonkeyPatch) -> None:
 
     They blur into a black frame, which moves attributions to the border; here edges are repeated, also in theirs.
     """
-    blur_ig = pytest.importorskip("saliency.core.blur_ig", reason="the dev extra brings it")
     monkeypatch.setattr(
         blur_ig, "gaussian_blur", lambda picture, sigma: gaussian_filter(picture, sigma, mode="nearest", axes=(0, 1))
     )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from saliency.core import guided_ig
 from tests.driving import answer_to, drive, model_of, relative, subject_of
 from tests.unit.programs.explain.authors import TARGET, as_channels, as_picture, caller, smooth_network
 from tests.unit.programs.explain.properties import SIZE, check, gradient_of, image, linear_network, small_model
@@ -23,7 +24,6 @@ def attributed(network: nn.Module, method: GuidedIg):
 @pytest.mark.parametrize("fraction", [0.01, 0.25, 1.0])
 @pytest.mark.parametrize(("steps", "distance"), [(1, 0.02), (30, 0.02), (30, 0.1), (30, 1.0), (200, 0.02)])
 def test_agrees_with_its_authors(monkeypatch: pytest.MonkeyPatch, steps: int, fraction: float, distance: float) -> None:
-    guided_ig = pytest.importorskip("saliency.core.guided_ig", reason="the dev extra brings it")
     old = np.quantile
     # Their release calls NumPy by a keyword that NumPy 2.4 has no more.
     monkeypatch.setattr(np, "quantile", lambda values, part, interpolation: old(values, part, method=interpolation))

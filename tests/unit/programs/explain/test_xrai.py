@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from captum.attr import IntegratedGradients as IntegratedGradientsOracle
+from saliency.core import xrai
 from skimage.morphology import dilation, disk
 from tests.driving import answer_to, cells, model_of, relative, subject_of
 from tests.unit.programs.explain.authors import TARGET, as_picture, smooth_network
@@ -40,7 +41,6 @@ def test_superpixels_grow_as_scikit_images(radius: int) -> None:
 
 
 def test_agrees_with_its_authors() -> None:
-    xrai = pytest.importorskip("saliency.core.xrai", reason="the dev extra brings it")
     network, rows = smooth_network(), image()
     inside = IntegratedGradientsOracle(network)
     both = [
@@ -58,7 +58,6 @@ def test_agrees_with_its_authors() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_regions_are_added_as_its_authors_add_them(seed: int) -> None:
-    xrai = pytest.importorskip("saliency.core.xrai", reason="the dev extra brings it")
     attributions = torch.randn(SIZE, SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     expected, _ = xrai.XRAI._xrai(attributions.numpy(), masks(2))
     found = ranked(attributions.flatten(), members(SEGMENTS, 2)).view(SIZE, SIZE)

@@ -46,7 +46,14 @@ def subject_of(rows: Tensor, target: Objective, seed: int = 0, model: Model | No
     black, white = (torch.from_numpy(pixel).to(rows) for pixel in (preprocessing.black, preprocessing.white))
     if model is not None:
         given.setdefault("as_grid", lambda layer, output: model.layer(layer).as_grid(output))
+    given.setdefault("segments", cells(rows.shape[2], rows.shape[3]))
     return Subject(rows, target, black, white, seed, **given)
+
+
+def cells(height: int, width: int) -> Tensor:
+    """Returns superpixels that are squares: 2 x 2 of them, and 4 x 4."""
+    places = torch.arange(height)[:, None] / height, torch.arange(width)[None] / width
+    return torch.stack([(places[0] * count).int() * count + (places[1] * count).int() for count in (2, 4)])
 
 
 def drive(model: Model, *programs: Program[Any], budget: int = 8) -> "Driven":

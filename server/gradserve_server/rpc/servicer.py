@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy.typing as npt
 from grpc import aio
 
 from gradserve.v1 import (
@@ -20,6 +21,7 @@ from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, NotServed, Unavailable
 from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.geometry import Placement, fit, model_input
+from gradserve_server.imaging.segmentation import segments
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.explain.explanation import explain
 from gradserve_server.rpc import requests, responses
@@ -53,14 +55,22 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         """Says which parts of an image made a model see a class."""
         repository = self._models()
 
-        def prepare() -> tuple[requests.ExplainCall, Pixels, Pixels, Placement]:
+        def prepare() -> tuple[requests.ExplainCall, Pixels, Pixels, Placement, tuple[npt.NDArray[Any], ...]]:
             call = requests.explain_call(request, repository, self._settings)
             original = requests.explain_image(request, self._settings)
             requests.check_heatmap_bytes(call, original, self._settings)
-            return call, original, *fit(original, call.model.preprocessing)
+            preprocessing = call.model.preprocessing
+            fitted, placement = fit(original, preprocessing)
+            inputs: list[npt.NDArray[Any]] = [
+                model_input(fitted, preprocessing),
+                preprocessing.black,
+                preprocessing.white,
+            ]
+            if any(method.needs_segments for method in call.methods):
+                inputs.append(segments(fitted))
+            return call, original, fitted, placement, tuple(inputs)
 
-        call, original, fitted, placement = await self._in_pool(prepare)
-        preprocessing = call.model.preprocessing
+        call, original, fitted, placement, inputs = await self._in_pool(prepare)
         job = Job(
             model=call.model,
             start=partial(
@@ -71,7 +81,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
                 trust=call.trust,
                 as_grid=lambda layer, output: call.model.layer(layer).as_grid(output),
             ),
-            inputs=(model_input(fitted, preprocessing), preprocessing.black, preprocessing.white),
+            inputs=inputs,
             deadline=time.monotonic() + remaining_seconds(context),
         )
         outcome = await asyncio.wrap_future(self._worker.submit(job))

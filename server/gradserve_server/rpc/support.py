@@ -2,7 +2,7 @@
 
 from dataclasses import fields, replace
 
-from gradserve_server.errors import InvalidInput, Unsupported
+from gradserve_server.errors import InvalidInput, RequestError, Unsupported
 from gradserve_server.models.layers import Layer
 from gradserve_server.models.model import Model
 from gradserve_server.programs.explain.method import Method
@@ -35,7 +35,10 @@ def supported(method: Method, model: Model) -> Method:
     """
     for field in fields(method):  # type: ignore[arg-type]  # all are dataclasses
         if isinstance(inner := getattr(method, field.name), Method):
-            method = replace(method, **{field.name: supported(inner, model)})  # type: ignore[type-var]  # likewise
+            try:
+                method = replace(method, **{field.name: supported(inner, model)})  # type: ignore[type-var]  # likewise
+            except RequestError as error:
+                raise error.within(f"{field.name}.{inner.name()}") from error.__cause__
     if reason := refusal(type(method), model):
         raise Unsupported(reason, reason="METHOD_UNSUPPORTED", metadata={"method": method.name(), "model": model.name})
     if not takes_layers(type(method)):

@@ -30,7 +30,8 @@ class Job(Generic[Result]):
 
     Attributes:
         model: The model it asks.
-        start: Makes the program, in the worker's thread, from `inputs` as tensors of the model's dtype on its device.
+        start: Makes the program, in the worker's thread, from `inputs` as tensors on the model's device: floats in its
+            dtype, whole numbers as they are.
         inputs: Arrays to hand to `start`.
         priority: Whose queries go first.
         deadline: When the caller stops waiting, on the clock of `time.monotonic`, in seconds.

@@ -178,7 +178,9 @@ class Worker:
             self._scheduler.add(job, future, program)
 
     def _tensor(self, array: npt.NDArray[Any], model: Model) -> Tensor:
-        tensor = torch.from_numpy(array).to(device=model.device, dtype=model.dtype)
+        tensor = torch.from_numpy(array).to(model.device)
+        if tensor.is_floating_point():
+            tensor = tensor.to(model.dtype)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
     def _run(self, packed: Pass) -> None:

@@ -46,6 +46,7 @@ def explain(
     rows: Tensor,
     black: Tensor,
     white: Tensor,
+    segments: Tensor | None = None,
     *,
     methods: Sequence[Method],
     targets: Sequence[Objective],
@@ -61,7 +62,7 @@ def explain(
     Raises:
         NotFinite: A map or a logit is not finite.
     """
-    subjects = [Subject(rows, target, black, white, seed, as_grid) for target in targets]
+    subjects = [Subject(rows, target, black, white, seed, as_grid, segments) for target in targets]
     programs: list[Program[Any]] = [_map(method, subject, trust) for method in methods for subject in subjects]
     answer, *maps = yield from together(ask(Query(rows, logits=True)), *programs)
     return Explained(tuple(maps), host(answer.logits[0]))

@@ -69,10 +69,12 @@ class Method(ABC):
     Attributes:
         caveat: What is known to mislead about the method; empty when nothing is.
         needs_rectifiers: Whether it changes how gradients pass rectifiers, and so needs a model that has some.
+        needs_segments: Whether it needs `Subject.segments`.
     """
 
     caveat: ClassVar[str] = ""
     needs_rectifiers: ClassVar[bool] = False
+    needs_segments: ClassVar[bool] = False
 
     @abstractmethod
     def explain(self, subject: Subject) -> Program[Attribution]:

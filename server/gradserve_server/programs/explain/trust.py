@@ -166,8 +166,20 @@ def _nothing() -> Program[None]:
     yield ()
 
 
+def under(transform: Transform, subject: Subject) -> Subject:
+    """Returns a subject whose image, and its superpixels if it has any, are transformed."""
+    segments = subject.segments
+    if segments is not None:
+        # Where each pixel comes from: to mix positions as pixels are mixed is to move them, to mix indices is not.
+        height, width = segments.shape[1:]
+        axes = [torch.arange(length, dtype=torch.float32, device=segments.device) for length in (height, width)]
+        origins = transform.forth(torch.stack(torch.meshgrid(*axes, indexing="ij"))[None])[0].round().long()
+        segments = segments[:, origins[0], origins[1]]
+    return replace(subject, rows=transform.forth(subject.rows), segments=segments)
+
+
 def _consistency(subject: Subject, method: Method, values: Tensor, transform: Transform) -> Program[Consistency]:
-    moved = replace(subject, rows=transform.forth(subject.rows))
+    moved = under(transform, subject)
     checks: list[Program[Any]] = [ask(Query(moved.rows, logits=True)), method.explain(moved)]
     answer, attribution = yield from together(*checks)
     back = transform.back(attribution.values[None, None])[0, 0]

@@ -123,7 +123,7 @@ class Target(_message.Message):
     def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
 
 class Method(_message.Message):
-    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "grad_cam_plus_plus", "hires_cam", "xgrad_cam", "layer_cam", "eigen_cam", "eigen_grad_cam")
+    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "grad_cam_plus_plus", "hires_cam", "xgrad_cam", "layer_cam", "eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam")
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
     DECONVNET_FIELD_NUMBER: _ClassVar[int]
     GUIDED_BACKPROP_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +135,8 @@ class Method(_message.Message):
     LAYER_CAM_FIELD_NUMBER: _ClassVar[int]
     EIGEN_CAM_FIELD_NUMBER: _ClassVar[int]
     EIGEN_GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
+    SCORE_CAM_FIELD_NUMBER: _ClassVar[int]
+    ABLATION_CAM_FIELD_NUMBER: _ClassVar[int]
     saliency: Saliency
     deconvnet: Deconvnet
     guided_backprop: GuidedBackprop
@@ -146,7 +148,9 @@ class Method(_message.Message):
     layer_cam: LayerCam
     eigen_cam: EigenCam
     eigen_grad_cam: EigenGradCam
-    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., hires_cam: _Optional[_Union[HiresCam, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XgradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., eigen_cam: _Optional[_Union[EigenCam, _Mapping]] = ..., eigen_grad_cam: _Optional[_Union[EigenGradCam, _Mapping]] = ...) -> None: ...
+    score_cam: ScoreCam
+    ablation_cam: AblationCam
+    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., hires_cam: _Optional[_Union[HiresCam, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XgradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., eigen_cam: _Optional[_Union[EigenCam, _Mapping]] = ..., eigen_grad_cam: _Optional[_Union[EigenGradCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ...) -> None: ...
 
 class Baseline(_message.Message):
     __slots__ = ("black", "white", "mean", "blurred", "image")
@@ -305,6 +309,38 @@ class EigenGradCam(_message.Message):
     normalization: CamNormalization
     augmentation_smoothing: bool
     def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ...) -> None: ...
+
+class ScoreCam(_message.Message):
+    __slots__ = ("layers", "relu", "interpolation", "normalization", "augmentation_smoothing", "channel_count")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    RELU_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    relu: bool
+    interpolation: Interpolation
+    normalization: CamNormalization
+    augmentation_smoothing: bool
+    channel_count: int
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ..., channel_count: _Optional[int] = ...) -> None: ...
+
+class AblationCam(_message.Message):
+    __slots__ = ("layers", "relu", "interpolation", "normalization", "augmentation_smoothing", "channel_count")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    RELU_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    relu: bool
+    interpolation: Interpolation
+    normalization: CamNormalization
+    augmentation_smoothing: bool
+    channel_count: int
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ..., channel_count: _Optional[int] = ...) -> None: ...
 
 class OverlayOptions(_message.Message):
     __slots__ = ("format", "color_map", "polarity", "opacity", "clip_percent_lowerbound", "clip_percent_upperbound", "background")

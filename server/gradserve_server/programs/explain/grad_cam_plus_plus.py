@@ -17,7 +17,10 @@ class GradCamPlusPlus(GradientCam):
     small number in the denominator, and so is right for small gradients too.
     """
 
-    caveat: ClassVar[str] = "In practice close to a Grad-CAM that ignores negative gradients (Lerma and Lucas 2022)."
+    caveat: ClassVar[str] = (
+        "In practice close to a Grad-CAM that ignores negative gradients (Lerma and Lucas 2022); on a layer with "
+        "negative activations, which it was not made for, a denominator can be near 0 and one channel outweigh all."
+    )
 
     def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
         """Returns the weighted sum over channels."""

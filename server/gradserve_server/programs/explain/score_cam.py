@@ -26,7 +26,7 @@ class ScoreCam(ChannelCam):
         """Masks the image by each channel, from 0 at its minimum to 1 at its maximum."""
         masks = self.interpolation(subject.as_grid(layer, output)[0][channels], like=subject.rows)
         masks = masks - masks.amin((1, 2), keepdim=True)
-        # The authors' own small number: a constant channel masks everything.
+        # The small number is pytorch-grad-cam's: a constant channel masks everything.
         masks = masks / (masks.amax((1, 2), keepdim=True) + 1e-8)
         return Query(subject.rows * masks[:, None], subject.target, gradient=False)
 

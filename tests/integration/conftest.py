@@ -32,17 +32,19 @@ class_count = 10
 
 [[model]]
 name = "without_layers"
-architecture = "torchvision:vit_b_32"
-weights = "vit_b_32.safetensors"
+architecture = "torchvision:resnet18"
+weights = "resnet18.safetensors"
 class_count = 10
+preprocessing = { height = 16, width = 16, resize = 16 }
 """
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of the embedded model, a small one in float64, one without ReLU, and one without spatial layers."""
+    """A server of the embedded model, a small one in float64, one without ReLU, and one so small that its deep
+    layers have one position only."""
     folder: Path = tmp_path_factory.mktemp("models")
-    for name in ("resnet18", "efficientnet_b0", "vit_b_32"):
+    for name in ("resnet18", "efficientnet_b0"):
         torch.manual_seed(0)
         network = torchvision_models.get_model(name, weights=None, num_classes=10)
         save_file(network.state_dict(), folder / f"{name}.safetensors")

@@ -28,6 +28,12 @@ class Interpolation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     INTERPOLATION_BILINEAR: _ClassVar[Interpolation]
     INTERPOLATION_NEAREST: _ClassVar[Interpolation]
 
+class CamNormalization(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CAM_NORMALIZATION_UNSPECIFIED: _ClassVar[CamNormalization]
+    CAM_NORMALIZATION_NONE: _ClassVar[CamNormalization]
+    CAM_NORMALIZATION_MIN_MAX: _ClassVar[CamNormalization]
+
 class Polarity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     POLARITY_UNSPECIFIED: _ClassVar[Polarity]
@@ -58,6 +64,9 @@ CHANNEL_REDUCTION_SUM_ABS: ChannelReduction
 INTERPOLATION_UNSPECIFIED: Interpolation
 INTERPOLATION_BILINEAR: Interpolation
 INTERPOLATION_NEAREST: Interpolation
+CAM_NORMALIZATION_UNSPECIFIED: CamNormalization
+CAM_NORMALIZATION_NONE: CamNormalization
+CAM_NORMALIZATION_MIN_MAX: CamNormalization
 POLARITY_UNSPECIFIED: Polarity
 POLARITY_POSITIVE: Polarity
 POLARITY_NEGATIVE: Polarity
@@ -142,7 +151,7 @@ class Unit(_message.Message):
     def __init__(self, layer: _Optional[str] = ..., channel: _Optional[int] = ...) -> None: ...
 
 class Method(_message.Message):
-    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "input_x_gradient", "integrated_gradients", "smooth_grad", "smooth_grad_squared", "var_grad", "gradient_shap", "blur_ig", "guided_ig", "xrai")
+    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "input_x_gradient", "integrated_gradients", "smooth_grad", "smooth_grad_squared", "var_grad", "gradient_shap", "blur_ig", "guided_ig", "xrai", "grad_cam_plus_plus", "hires_cam", "xgrad_cam", "layer_cam", "eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam")
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
     DECONVNET_FIELD_NUMBER: _ClassVar[int]
     GUIDED_BACKPROP_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +166,14 @@ class Method(_message.Message):
     BLUR_IG_FIELD_NUMBER: _ClassVar[int]
     GUIDED_IG_FIELD_NUMBER: _ClassVar[int]
     XRAI_FIELD_NUMBER: _ClassVar[int]
+    GRAD_CAM_PLUS_PLUS_FIELD_NUMBER: _ClassVar[int]
+    HIRES_CAM_FIELD_NUMBER: _ClassVar[int]
+    XGRAD_CAM_FIELD_NUMBER: _ClassVar[int]
+    LAYER_CAM_FIELD_NUMBER: _ClassVar[int]
+    EIGEN_CAM_FIELD_NUMBER: _ClassVar[int]
+    EIGEN_GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
+    SCORE_CAM_FIELD_NUMBER: _ClassVar[int]
+    ABLATION_CAM_FIELD_NUMBER: _ClassVar[int]
     saliency: Saliency
     deconvnet: Deconvnet
     guided_backprop: GuidedBackprop
@@ -171,7 +188,15 @@ class Method(_message.Message):
     blur_ig: BlurIg
     guided_ig: GuidedIg
     xrai: Xrai
-    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., input_x_gradient: _Optional[_Union[InputXGradient, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., smooth_grad_squared: _Optional[_Union[SmoothGradSquared, _Mapping]] = ..., var_grad: _Optional[_Union[VarGrad, _Mapping]] = ..., gradient_shap: _Optional[_Union[GradientShap, _Mapping]] = ..., blur_ig: _Optional[_Union[BlurIg, _Mapping]] = ..., guided_ig: _Optional[_Union[GuidedIg, _Mapping]] = ..., xrai: _Optional[_Union[Xrai, _Mapping]] = ...) -> None: ...
+    grad_cam_plus_plus: GradCamPlusPlus
+    hires_cam: HiresCam
+    xgrad_cam: XgradCam
+    layer_cam: LayerCam
+    eigen_cam: EigenCam
+    eigen_grad_cam: EigenGradCam
+    score_cam: ScoreCam
+    ablation_cam: AblationCam
+    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., input_x_gradient: _Optional[_Union[InputXGradient, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., smooth_grad_squared: _Optional[_Union[SmoothGradSquared, _Mapping]] = ..., var_grad: _Optional[_Union[VarGrad, _Mapping]] = ..., gradient_shap: _Optional[_Union[GradientShap, _Mapping]] = ..., blur_ig: _Optional[_Union[BlurIg, _Mapping]] = ..., guided_ig: _Optional[_Union[GuidedIg, _Mapping]] = ..., xrai: _Optional[_Union[Xrai, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., hires_cam: _Optional[_Union[HiresCam, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XgradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., eigen_cam: _Optional[_Union[EigenCam, _Mapping]] = ..., eigen_grad_cam: _Optional[_Union[EigenGradCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ...) -> None: ...
 
 class Baseline(_message.Message):
     __slots__ = ("black", "white", "mean", "blurred", "image")
@@ -224,14 +249,18 @@ class GuidedBackprop(_message.Message):
     def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
 
 class GradCam(_message.Message):
-    __slots__ = ("layers", "relu", "interpolation")
+    __slots__ = ("layers", "relu", "interpolation", "normalization", "augmentation_smoothing")
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     RELU_FIELD_NUMBER: _ClassVar[int]
     INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
     layers: _containers.RepeatedScalarFieldContainer[str]
     relu: bool
     interpolation: Interpolation
-    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ...) -> None: ...
+    normalization: CamNormalization
+    augmentation_smoothing: bool
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ...) -> None: ...
 
 class GuidedGradCam(_message.Message):
     __slots__ = ("layers", "reduction", "interpolation")
@@ -332,6 +361,122 @@ class Xrai(_message.Message):
     step_count: int
     baselines: _containers.RepeatedCompositeFieldContainer[Baseline]
     def __init__(self, step_count: _Optional[int] = ..., baselines: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ...) -> None: ...
+
+class GradCamPlusPlus(_message.Message):
+    __slots__ = ("layers", "relu", "interpolation", "normalization", "augmentation_smoothing")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    RELU_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    relu: bool
+    interpolation: Interpolation
+    normalization: CamNormalization
+    augmentation_smoothing: bool
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ...) -> None: ...
+
+class HiresCam(_message.Message):
+    __slots__ = ("layers", "relu", "interpolation", "normalization", "augmentation_smoothing")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    RELU_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    relu: bool
+    interpolation: Interpolation
+    normalization: CamNormalization
+    augmentation_smoothing: bool
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ...) -> None: ...
+
+class XgradCam(_message.Message):
+    __slots__ = ("layers", "relu", "interpolation", "normalization", "augmentation_smoothing")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    RELU_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    relu: bool
+    interpolation: Interpolation
+    normalization: CamNormalization
+    augmentation_smoothing: bool
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ...) -> None: ...
+
+class LayerCam(_message.Message):
+    __slots__ = ("layers", "relu", "interpolation", "normalization", "augmentation_smoothing")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    RELU_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    relu: bool
+    interpolation: Interpolation
+    normalization: CamNormalization
+    augmentation_smoothing: bool
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ...) -> None: ...
+
+class EigenCam(_message.Message):
+    __slots__ = ("layers", "relu", "interpolation", "normalization", "augmentation_smoothing")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    RELU_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    relu: bool
+    interpolation: Interpolation
+    normalization: CamNormalization
+    augmentation_smoothing: bool
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ...) -> None: ...
+
+class EigenGradCam(_message.Message):
+    __slots__ = ("layers", "relu", "interpolation", "normalization", "augmentation_smoothing")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    RELU_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    relu: bool
+    interpolation: Interpolation
+    normalization: CamNormalization
+    augmentation_smoothing: bool
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ...) -> None: ...
+
+class ScoreCam(_message.Message):
+    __slots__ = ("layers", "relu", "interpolation", "normalization", "augmentation_smoothing", "channel_count")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    RELU_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    relu: bool
+    interpolation: Interpolation
+    normalization: CamNormalization
+    augmentation_smoothing: bool
+    channel_count: int
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ..., channel_count: _Optional[int] = ...) -> None: ...
+
+class AblationCam(_message.Message):
+    __slots__ = ("layers", "relu", "interpolation", "normalization", "augmentation_smoothing", "channel_count")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    RELU_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    AUGMENTATION_SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_COUNT_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    relu: bool
+    interpolation: Interpolation
+    normalization: CamNormalization
+    augmentation_smoothing: bool
+    channel_count: int
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ..., channel_count: _Optional[int] = ...) -> None: ...
 
 class OverlayOptions(_message.Message):
     __slots__ = ("format", "color_map", "polarity", "opacity", "clip_percent_lowerbound", "clip_percent_upperbound", "background")

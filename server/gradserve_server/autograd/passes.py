@@ -1,6 +1,6 @@
 """One forward, and the backward sweeps somebody needs, for the queries of many programs.
 
-A query's rows are answered in *chunks*. Chunks over the very same rows form a *bundle*: one forward serves them all,
+A query's rows are answered in *chunks*. Chunks of the very same forward form a *bundle*: one forward serves them all,
 and so does one backward sweep if their objective and activation rule are equal. Bundles whose pass keys agree share a
 pass.
 """
@@ -51,7 +51,7 @@ class PassKey:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """Chunks over the same rows."""
+    """Chunks over the same rows, with the same replacements."""
 
     chunks: tuple[Chunk, ...]
 
@@ -60,6 +60,12 @@ class Bundle:
         """The rows."""
         first = self.chunks[0]
         return first.query.rows[first.start : first.stop]
+
+    @property
+    def replaced(self) -> dict[str, Tensor]:
+        """Layers whose outputs are replaced for these rows, and by what."""
+        first = self.chunks[0]
+        return {layer: values[first.start : first.stop] for layer, values in first.query.replace.items()}
 
     @property
     def row_count(self) -> int:
@@ -103,6 +109,7 @@ def run(model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
         layers=frozenset().union(*(query.layers for query in queries)),
         roots=frozenset(query.root for query in queries if query.root is not None and query.differentiates),
         to_end=any(query.needs_logits for query in queries),
+        replaced=_replaced(bundles, sizes),
     )
     with torch.set_grad_enabled(key.sweeps > 0), rules.applied():
         # A copy, because a model may change its input in place.
@@ -136,12 +143,20 @@ def run(model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
     return [tuple(answer(position, chunk.query) for chunk in bundle.chunks) for position, bundle in enumerate(bundles)]
 
 
+def _stretches(sizes: Sequence[int]) -> list[slice]:
+    return [slice(stop - size, stop) for size, stop in zip(sizes, accumulate(sizes), strict=True)]
+
+
 def _rules_of_sweep(bundles: Sequence[Bundle], sizes: Sequence[int], sweep: int) -> list[Stretch]:
-    stops = accumulate(sizes)
-    return [
-        (slice(stop - size, stop), bundle.derivatives[sweep][1])
-        for bundle, size, stop in zip(bundles, sizes, stops, strict=True)
-    ]
+    return [(stretch, bundle.derivatives[sweep][1]) for bundle, stretch in zip(bundles, _stretches(sizes), strict=True)]
+
+
+def _replaced(bundles: Sequence[Bundle], sizes: Sequence[int]) -> dict[str, list[tuple[slice, Tensor]]]:
+    replaced: dict[str, list[tuple[slice, Tensor]]] = {}
+    for bundle, stretch in zip(bundles, _stretches(sizes), strict=True):
+        for layer, values in bundle.replaced.items():
+            replaced.setdefault(layer, []).append((stretch, values))
+    return replaced
 
 
 def _split(logits: Tensor | None, activations: Mapping[str, Tensor], sizes: list[int]) -> list[Outputs]:

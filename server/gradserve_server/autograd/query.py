@@ -1,6 +1,7 @@
 """What a program asks of the core."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from torch import Tensor
@@ -27,7 +28,7 @@ Derivative = tuple[Objective, ActivationRule]
 class Query:
     """Run the model on these rows, differentiate this objective, give me these activations.
 
-    Queries on the same `rows` tensor (the same object) share its forward.
+    Queries on the same `rows` tensor (the same object) share its forward, if they replace the same.
 
     Attributes:
         rows: Inputs of the model, [rows, 3, height, width], in the model's dtype and on its device.
@@ -37,6 +38,8 @@ class Query:
         rule: How gradients pass rectifiers.
         capture: Names of layers whose activations to return.
         logits: Whether to return logits even if the objective does not need them.
+        replace: Layers and what takes their outputs' place, [rows, ...] of each output's shape: the forward goes on
+            from these values. A replaced layer that is captured, or that the gradient ends at, has these values.
     """
 
     rows: Tensor
@@ -46,6 +49,12 @@ class Query:
     rule: ActivationRule = ActivationRule.STANDARD
     capture: tuple[str, ...] = ()
     logits: bool = False
+    replace: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def forward(self) -> tuple[object, ...]:
+        """What its forward depends on: queries with an equal one share it."""
+        return id(self.rows), *sorted((layer, id(values)) for layer, values in self.replace.items())
 
     @property
     def derivative(self) -> Derivative | None:
@@ -67,4 +76,4 @@ class Query:
         """Layers whose activations must be seen."""
         read = self.objective.layers if self.objective else frozenset()
         root = {self.root} if self.root is not None and self.differentiates else set()
-        return read | root | set(self.capture)
+        return read | root | set(self.capture) | set(self.replace)

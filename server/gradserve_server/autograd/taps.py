@@ -5,7 +5,8 @@ all parameters are shared. Taps sit on the copies, so no other thread and no oth
 the view goes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -54,13 +55,23 @@ class Recorder:
         roots: Those of them that a gradient is taken with respect to. The graph begins at each that has none behind
             it: with rows that need no gradient, everything before the roots runs without a graph.
         to_end: Whether the logits are needed; otherwise the forward stops at the last layer recorded.
+        replaced: Those of the layers whose outputs are replaced: stretches of rows, and the values that take their
+            place.
     """
 
-    def __init__(self, layers: frozenset[str], roots: frozenset[str], *, to_end: bool) -> None:
+    def __init__(
+        self,
+        layers: frozenset[str],
+        roots: frozenset[str],
+        *,
+        to_end: bool,
+        replaced: Mapping[str, Sequence[tuple[slice, Tensor]]] = MappingProxyType({}),
+    ) -> None:
         self.activations: dict[str, Tensor] = {}
         self._layers = layers
         self._roots = roots
         self._to_end = to_end
+        self._replaced = replaced
 
     def forward(self, module: nn.Module, rows: Tensor) -> Tensor | None:
         """Runs `module` and returns its logits, or None if it stopped before them."""
@@ -78,12 +89,16 @@ class Recorder:
             # Copies, on both sides of a root: the value stays what the layer returned, whatever is done in place
             # to the output later, and a gradient with respect to it counts every reader of the output.
             activation = output.clone()
+            for rows, values in self._replaced.get(name, ()):
+                if values.shape != activation[rows].shape:
+                    raise ValueError(f"layer {name!r} returns {list(activation[rows].shape)}, not {list(values.shape)}")
+                activation[rows] = values
             rooted = name in self._roots and torch.is_grad_enabled()
             if rooted and not activation.requires_grad:
                 activation.requires_grad_()
             self.activations[name] = activation
             if not self._to_end and len(self.activations) == len(self._layers):
                 raise _Stop
-            return activation.clone() if rooted else None
+            return activation.clone() if rooted or name in self._replaced else None
 
         return record

@@ -1,10 +1,48 @@
 """The layers of a model that a caller can name."""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
+
+EXTRA_TOKENS = 16
+"""Most tokens of a sequence that stand before those of the image: class, distillation and register tokens."""
+
+_CHANNELS_FIRST = (nn.Conv2d, _BatchNorm, _MaxPoolNd, _AvgPoolNd, _AdaptiveMaxPoolNd, _AdaptiveAvgPoolNd)
+"""Modules whose outputs are [rows, channels, height, width] for certain."""
+
+
+class Arrangement(Enum):
+    """Where a layer's output has its positions."""
+
+    CHANNELS_FIRST = "channels_first"
+    """[channels, height, width]: convolutions."""
+    CHANNELS_LAST = "channels_last"
+    """[height, width, channels]: inside Swin and ConvNeXt."""
+    TOKENS = "tokens"
+    """[extra tokens and positions row by row, channels]: ViT."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a layer's output lies over the image.
+
+    Attributes:
+        height: Number of positions from top to bottom.
+        width: Number of positions from left to right.
+        arrangement: Where the output has them.
+        extra_tokens: Number of tokens before those of the positions.
+    """
+
+    height: int
+    width: int
+    arrangement: Arrangement = Arrangement.CHANNELS_FIRST
+    extra_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -17,6 +55,9 @@ class Layer:
         shape: Shape of its output for one row, without the row dimension.
         position: Rank by the moment its output is ready, from 0.
         pooled: Whether its output is that of a pooling.
+        grid: How its output lies over the image; None when it does not, or has only one position.
+        read: Whether the logits depend on the positions of its output. They do not where only the class token is read
+            after it.
     """
 
     name: str
@@ -24,25 +65,34 @@ class Layer:
     shape: tuple[int, ...]
     position: int
     pooled: bool = False
+    grid: Grid | None = None
+    read: bool = True
 
     @property
     def spatial(self) -> bool:
-        """Whether the output is [channels, height, width] with more than one position."""
-        return len(self.shape) == 3 and self.shape[1] * self.shape[2] > 1
+        """Whether the output has positions of the image."""
+        return self.grid is not None
 
     def as_grid(self, output: Tensor) -> Tensor:
-        """Arranges outputs of this layer as [rows, channels, height, width].
+        """Arranges outputs of this layer as [rows, channels, height, width]; class and register tokens are dropped.
 
         Raises:
             ValueError: The layer has no positions.
         """
-        if not self.spatial:
+        if self.grid is None:
             raise ValueError(f"layer {self.name!r} has no positions")
-        return output
+        match self.grid.arrangement:
+            case Arrangement.CHANNELS_FIRST:
+                return output
+            case Arrangement.CHANNELS_LAST:
+                return output.permute(0, 3, 1, 2)
+            case Arrangement.TOKENS:
+                positions = output[:, self.grid.extra_tokens :].transpose(1, 2)
+                return positions.reshape(*positions.shape[:2], self.grid.height, self.grid.width)
 
 
 def trace_layers(module: nn.Module, sample: Tensor) -> tuple[Layer, ...]:
-    """Runs `module` once on `sample` and returns its layers in the order their outputs are ready.
+    """Runs `module` on `sample` and returns its layers in the order their outputs are ready.
 
     A module that runs more than once in a forward is left out: its name does not say which of its outputs is meant.
     The hooks are gone before the model is shared.
@@ -69,17 +119,101 @@ def trace_layers(module: nn.Module, sample: Tensor) -> tuple[Layer, ...]:
     once = [(name, submodule, output) for name, submodule, output in ready if calls[name] == 1]
     # A container that ends in a pooling returns the very tensor that the pooling returned.
     pooled = {id(output) for _, submodule, output in ready if "Pool" in type(submodule).__name__}
-    return tuple(
-        Layer(name, type(submodule).__name__, tuple(output.shape[1:]), position, id(output) in pooled)
+    sizes = {
+        (output.shape[2], output.shape[3])
+        for _, submodule, output in ready
+        if isinstance(submodule, _CHANNELS_FIRST) and output.ndim == 4
+    }
+    layers = tuple(
+        Layer(
+            name,
+            type(submodule).__name__,
+            tuple(output.shape[1:]),
+            position,
+            id(output) in pooled,
+            find_grid(tuple(output.shape[1:]), sizes),
+        )
         for position, (name, submodule, output) in enumerate(once)
+    )
+    if not any(layer.grid is not None and layer.grid.extra_tokens for layer in layers):
+        return layers
+    unread = _unread(module, sample, layers)
+    return tuple(replace(layer, read=layer.name not in unread) for layer in layers)
+
+
+def find_grid(shape: tuple[int, ...], sizes: Iterable[tuple[int, int]]) -> Grid | None:
+    """Returns how an output lies over the image, or None if it does not.
+
+    Args:
+        shape: Shape of the output for one row.
+        sizes: Heights and widths of the network's convolutions and poolings. Where patches are merged two by two
+            without one, as in Swin, the halves of these count as well.
+    """
+    known = {size for size in sizes if size[0] * size[1] > 1}
+    halves = {(-(-height >> shift), -(-width >> shift)) for height, width in known for shift in range(6)} - {(1, 1)}
+    if len(shape) == 3:
+        for size, arrangement in (
+            (shape[1:], Arrangement.CHANNELS_FIRST),
+            (shape[:2], Arrangement.CHANNELS_LAST),
+        ):
+            if size in halves:
+                return Grid(*size, arrangement)
+    if len(shape) == 2:
+        # Extra tokens go with the grid of a patch embedding, which is a convolution's.
+        found = [(shape[0] - height * width, height, width) for height, width in known]
+        found += [(0, height, width) for height, width in halves if height * width == shape[0]]
+        fitting = [entry for entry in found if 0 <= entry[0] <= min(EXTRA_TOKENS, entry[1] * entry[2] - 1)]
+        if fitting:
+            extra, height, width = min(fitting)
+            return Grid(height, width, Arrangement.TOKENS, extra)
+    return None
+
+
+def _unread(module: nn.Module, sample: Tensor, layers: tuple[Layer, ...]) -> frozenset[str]:
+    """Returns the names of layers of tokens whose positions have no gradient.
+
+    What is differentiated is all that linear layers read of a single vector, as well as the logits: a classifier whose
+    weights are all 0, as torchvision's are before training, lets no gradient pass.
+    """
+    tokens = [layer for layer in layers if layer.grid and layer.grid.arrangement is Arrangement.TOKENS]
+    outputs: dict[str, Tensor] = {}
+    vectors: list[Tensor] = []
+
+    def read(_module: nn.Module, inputs: tuple[object, ...]) -> None:
+        vectors.extend(tensor for tensor in inputs if isinstance(tensor, Tensor) and tensor.ndim == 2)
+
+    linear = [submodule for submodule in module.modules() if type(submodule) is nn.Linear]
+    handles = [submodule.register_forward_pre_hook(read) for submodule in linear]
+    handles += [
+        module.get_submodule(layer.name).register_forward_hook(
+            lambda _module, _args, output, name=layer.name: outputs.update({name: output})
+        )
+        for layer in tokens
+    ]
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, *sample.shape[1:], generator=generator).to(sample).requires_grad_()
+    try:
+        with torch.enable_grad():
+            vectors.append(module(noise))
+            everything = torch.cat([vector.flatten() for vector in vectors])
+            total = everything @ torch.randn(everything.shape, generator=generator).to(everything)
+            gradients = torch.autograd.grad(total, [outputs[layer.name] for layer in tokens], materialize_grads=True)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return frozenset(
+        layer.name for layer, gradient in zip(tokens, gradients, strict=True) if not layer.as_grid(gradient).any()
     )
 
 
 def default_layer(layers: tuple[Layer, ...]) -> str:
-    """Returns the deepest spatial layer that does not end in a pooling, or an empty name.
+    """Returns the deepest spatial layer that does not end in a pooling and is read, or an empty name.
 
     Grad-CAM section 3: the last convolutional layer is the best compromise between meaning and position. A layer of the
-    first half is none: the patch embedding of a transformer sees no more than its patch.
+    first half is none: the patch embedding of a transformer sees no more than its patch. Of a network of tokens it is
+    the deepest normalisation: where the class token alone is read at the end, that before the last attention.
     """
-    spatial = [layer.name for layer in layers[len(layers) // 2 :] if layer.spatial and not layer.pooled]
-    return spatial[-1] if spatial else ""
+    spatial = [layer for layer in layers[len(layers) // 2 :] if layer.spatial and not layer.pooled and layer.read]
+    if spatial and spatial[-1].grid and spatial[-1].grid.arrangement is Arrangement.TOKENS:
+        spatial = [layer for layer in spatial if "Norm" in layer.kind] or spatial
+    return spatial[-1].name if spatial else ""

@@ -7,6 +7,8 @@ from gradserve_server.models.layers import Layer
 from gradserve_server.models.model import Model
 from gradserve_server.programs.explain.method import Method
 
+POSITIONS = "[channels, height, width], [height, width, channels] or tokens"
+
 
 def takes_layers(method: type[Method]) -> bool:
     """Whether a method works on layers."""
@@ -22,7 +24,7 @@ def refusal(method: type[Method], model: Model) -> str:
             f"{method.name()} needs rectifiers that keep images in the first dimension; model {model.name!r} does not"
         )
     if takes_layers(method) and not model.default_layer:
-        return f"{method.name()} needs a deep layer of shape [channels, height, width]; model {model.name!r} has none"
+        return f"{method.name()} needs a deep layer with positions ({POSITIONS}); model {model.name!r} has none"
     return ""
 
 
@@ -57,8 +59,8 @@ def _check_positions(layer: Layer, method: Method, model: Model) -> None:
     if not layer.spatial:
         shape = ", ".join(map(str, layer.shape))
         raise InvalidInput(
-            f"layer {layer.name!r} has shape [{shape}]; {method.name()} needs [channels, height, width] with more than "
-            f"one position, for example {model.default_layer!r}",
+            f"layer {layer.name!r} has shape [{shape}]; {method.name()} needs more than one position of the image "
+            f"({POSITIONS}), for example {model.default_layer!r}",
             reason="LAYER_NOT_SPATIAL",
             metadata={"layer": layer.name, "shape": shape, "default_layer": model.default_layer},
         )

@@ -45,7 +45,7 @@ class _Run:
 
 @dataclass(eq=False)
 class _Demand:
-    """The queries of one step over the same rows: how many rows were handed out and answered."""
+    """The queries of one step that share a forward: how many rows were handed out and answered."""
 
     run: _Run
     queries: tuple[Query, ...]
@@ -239,11 +239,11 @@ def deliver(future: "Future[Outcome[Any]]", end: Outcome[Any] | Exception) -> No
 def _demands(run: _Run, queries: tuple[Query, ...]) -> list[_Demand]:
     if not queries:
         raise ValueError("a program yielded a step without queries")
-    by_rows: dict[int, list[int]] = {}
+    by_forward: dict[object, list[int]] = {}
     for position, query in enumerate(queries):
-        by_rows.setdefault(id(query.rows), []).append(position)
+        by_forward.setdefault(query.forward, []).append(position)
     demands = []
-    for positions in by_rows.values():
+    for positions in by_forward.values():
         same = tuple(queries[position] for position in positions)
         whole = Bundle(tuple(Chunk(query, 0, len(query.rows)) for query in same))
         if not whole.row_count:

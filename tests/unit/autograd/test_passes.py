@@ -270,3 +270,61 @@ def test_no_cross_talk_in_float64_on_real_weights(embedded64) -> None:
     assert driven.passes == [(4, 4)]
     for query, found in zip(queries, driven.results, strict=True):
         assert relative(found.gradient, answer_to(embedded64, ask(query)).gradient) < 1e-9
+
+
+def test_a_forward_goes_on_from_replaced_values(net: Net, model) -> None:
+    """Rows of one pass, some replaced at one layer, some at another, some not at all."""
+    rows = image(60, 3)
+    values = {layer: torch.randn(3, 6, 16, 16, dtype=torch.float64) for layer in ("left", "stem")}
+    queries = [
+        Query(rows, class_score(1), gradient=False, replace={"left": values["left"]}),
+        Query(rows, class_score(1), gradient=False, replace={"stem": values["stem"]}, capture=("stem",)),
+        Query(rows, class_score(1), gradient=False),
+        Query(rows, class_score(2), gradient=False, replace={"left": values["left"]}, logits=True),
+    ]
+
+    def expected(layer: str | None) -> Tensor:
+        if layer is None:
+            return net(rows)
+        handle = net.get_submodule(layer).register_forward_hook(lambda *_: values[layer].clone())
+        try:
+            return net(rows)
+        finally:
+            handle.remove()
+
+    for budget in (1, 4, 9, 100):
+        driven = drive(model, ask_all(*queries), budget=budget)
+        # Three forwards of three rows: the first and the last query share theirs.
+        assert sum(count for count, _ in driven.passes) == 9
+        answers = driven.results[0]
+        for answer, layer, target in zip(answers, ("left", "stem", None, "left"), (1, 1, 1, 2), strict=True):
+            torch.testing.assert_close(answer.value, expected(layer)[:, target])
+        torch.testing.assert_close(answers[1].activations["stem"], values["stem"])
+        torch.testing.assert_close(answers[3].logits, expected("left"))
+
+
+def test_gradients_where_a_layer_is_replaced(net: Net, model) -> None:
+    rows = image(61, 2)
+    values = torch.randn(2, 6, 16, 16, dtype=torch.float64)
+    at_layer = Query(rows, class_score(0), root="left", replace={"left": values})
+    at_input = Query(rows, class_score(0), replace={"left": values})
+    found, through = answer_to(model, ask(at_layer)).gradient, answer_to(model, ask(at_input)).gradient
+
+    leaf, given = rows.clone().requires_grad_(), values.clone().requires_grad_()
+    handle = net.left.register_forward_hook(lambda *_: given.clone())
+    try:
+        score = net(leaf)[:, 0].sum()
+    finally:
+        handle.remove()
+    expected = torch.autograd.grad(score, [given, leaf])
+    assert relative(found, expected[0]) < 1e-12
+    # Through the other branch only.
+    assert relative(through, expected[1]) < 1e-12
+
+
+def test_replaced_values_must_fit_the_layer(model) -> None:
+    rows = image(62, 2)
+    query = Query(rows, class_score(0), gradient=False, replace={"left": torch.zeros(2, 1, 16, 16)})
+    driven = drive(model, ask(query))
+    with pytest.raises(ValueError, match="'left' returns"):
+        driven.results  # noqa: B018

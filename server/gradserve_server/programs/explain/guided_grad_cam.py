@@ -28,6 +28,9 @@ class GuidedGradCam(GradientMethod):
     layers: tuple[str, ...] = ()
     interpolation: Interpolation = Interpolation.BILINEAR
 
+    def __post_init__(self) -> None:
+        GradCam(self.layers)
+
     def attribute(self, subject: Subject) -> Program[Attribution]:
         """Asks for the guided gradient and for the Grad-CAM in one step."""
         guided, cam = yield from together(

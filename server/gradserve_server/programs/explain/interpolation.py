@@ -15,6 +15,7 @@ class Interpolation(Enum):
     """Blocks: shows the layer's own cells."""
 
     def __call__(self, values: Tensor, like: Tensor) -> Tensor:
-        """Resizes a map [height, width] to the height and width of `like` [..., height, width]."""
+        """Resizes maps [..., height, width] to the height and width of `like` [..., height, width]."""
         mode = "bilinear" if self is Interpolation.BILINEAR else "nearest-exact"
-        return F.interpolate(values[None, None], size=like.shape[-2:], mode=mode)[0, 0]
+        maps = values.reshape(1, -1, *values.shape[-2:])
+        return F.interpolate(maps, size=like.shape[-2:], mode=mode).view(*values.shape[:-2], *like.shape[-2:])

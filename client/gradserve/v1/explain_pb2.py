@@ -26,25 +26,25 @@ from gradserve.v1 import common_pb2 as gradserve_dot_v1_dot_common__pb2
 from gradserve.v1 import image_pb2 as gradserve_dot_v1_dot_image__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agradserve/v1/explain.proto\x12\x0cgradserve.v1\x1a\x19gradserve/v1/common.proto\x1a\x18gradserve/v1/image.proto\"\xdf\x02\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x05image\x18\x02 \x01(\x0b\x32\x13.gradserve.v1.Image\x12%\n\x07methods\x18\x03 \x03(\x0b\x32\x14.gradserve.v1.Method\x12%\n\x07targets\x18\x04 \x03(\x0b\x32\x14.gradserve.v1.Target\x12\"\n\x05\x66rame\x18\x05 \x01(\x0e\x32\x13.gradserve.v1.Frame\x12-\n\x07overlay\x18\x06 \x01(\x0b\x32\x1c.gradserve.v1.OverlayOptions\x12)\n\x05trust\x18\x07 \x01(\x0b\x32\x1a.gradserve.v1.TrustOptions\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x1d\n\x10prediction_count\x18\t \x01(\x05H\x01\x88\x01\x01\x42\x07\n\x05_seedB\x13\n\x11_prediction_count\"\x9b\x01\n\x0f\x45xplainResponse\x12/\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.Explanation\x12-\n\x0bpredictions\x18\x02 \x03(\x0b\x32\x18.gradserve.v1.ClassScore\x12(\n\x08metadata\x18\x03 \x01(\x0b\x32\x16.gradserve.v1.Metadata\"Q\n\x06Target\x12\x15\n\x0b\x63lass_index\x18\x01 \x01(\x05H\x00\x12\x15\n\x0b\x63lass_label\x18\x02 \x01(\tH\x00\x12\x0f\n\x05top_k\x18\x03 \x01(\x05H\x00\x42\x08\n\x06target\"\x88\x02\n\x06Method\x12*\n\x08saliency\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.SaliencyH\x00\x12,\n\tdeconvnet\x18\x02 \x01(\x0b\x32\x17.gradserve.v1.DeconvnetH\x00\x12\x37\n\x0fguided_backprop\x18\x03 \x01(\x0b\x32\x1c.gradserve.v1.GuidedBackpropH\x00\x12)\n\x08grad_cam\x18\x04 \x01(\x0b\x32\x15.gradserve.v1.GradCamH\x00\x12\x36\n\x0fguided_grad_cam\x18\x05 \x01(\x0b\x32\x1b.gradserve.v1.GuidedGradCamH\x00\x42\x08\n\x06method\"\xf6\x01\n\x08\x42\x61seline\x12,\n\x05\x62lack\x18\x01 \x01(\x0b\x32\x1b.gradserve.v1.BlackBaselineH\x00\x12,\n\x05white\x18\x02 \x01(\x0b\x32\x1b.gradserve.v1.WhiteBaselineH\x00\x12*\n\x04mean\x18\x03 \x01(\x0b\x32\x1a.gradserve.v1.MeanBaselineH\x00\x12\x30\n\x07\x62lurred\x18\x04 \x01(\x0b\x32\x1d.gradserve.v1.BlurredBaselineH\x00\x12$\n\x05image\x18\x05 \x01(\x0b\x32\x13.gradserve.v1.ImageH\x00\x42\n\n\x08\x62\x61seline\"\x0f\n\rBlackBaseline\"\x0f\n\rWhiteBaseline\"\x0e\n\x0cMeanBaseline\"5\n\x0f\x42lurredBaseline\x12\x15\n\x08sigma_px\x18\x01 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_sigma_px\"=\n\x08Saliency\x12\x31\n\treduction\x18\x01 \x01(\x0e\x32\x1e.gradserve.v1.ChannelReduction\">\n\tDeconvnet\x12\x31\n\treduction\x18\x01 \x01(\x0e\x32\x1e.gradserve.v1.ChannelReduction\"C\n\x0eGuidedBackprop\x12\x31\n\treduction\x18\x01 \x01(\x0e\x32\x1e.gradserve.v1.ChannelReduction\"i\n\x07GradCam\x12\x0e\n\x06layers\x18\x01 \x03(\t\x12\x11\n\x04relu\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x32\n\rinterpolation\x18\x03 \x01(\x0e\x32\x1b.gradserve.v1.InterpolationB\x07\n\x05_relu\"\x86\x01\n\rGuidedGradCam\x12\x0e\n\x06layers\x18\x01 \x03(\t\x12\x31\n\treduction\x18\x02 \x01(\x0e\x32\x1e.gradserve.v1.ChannelReduction\x12\x32\n\rinterpolation\x18\x03 \x01(\x0e\x32\x1b.gradserve.v1.Interpolation\"\xd3\x02\n\x0eOverlayOptions\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.gradserve.v1.ImageFormat\x12\x11\n\tcolor_map\x18\x02 \x01(\t\x12(\n\x08polarity\x18\x03 \x01(\x0e\x32\x16.gradserve.v1.Polarity\x12\x14\n\x07opacity\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12$\n\x17\x63lip_percent_lowerbound\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12$\n\x17\x63lip_percent_upperbound\x18\x06 \x01(\x02H\x02\x88\x01\x01\x12\x33\n\nbackground\x18\x07 \x01(\x0e\x32\x1f.gradserve.v1.OverlayBackgroundB\n\n\x08_opacityB\x1a\n\x18_clip_percent_lowerboundB\x1a\n\x18_clip_percent_upperbound\"\x8a\x02\n\x0b\x45xplanation\x12\x0e\n\x06method\x18\x01 \x01(\t\x12(\n\x06target\x18\x02 \x01(\x0b\x32\x18.gradserve.v1.ClassScore\x12%\n\x07heatmap\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12&\n\x07overlay\x18\x04 \x01(\x0b\x32\x15.gradserve.v1.Picture\x12\x0e\n\x06layers\x18\x05 \x03(\t\x12(\n\x05trust\x18\x06 \x01(\x0b\x32\x19.gradserve.v1.TrustReport\x12 \n\x13\x61pproximation_error\x18\x07 \x01(\x02H\x00\x88\x01\x01\x42\x16\n\x14_approximation_error\";\n\x0cTrustOptions\x12+\n\ntransforms\x18\x01 \x03(\x0b\x32\x17.gradserve.v1.Transform\"\xaf\x01\n\tTransform\x12\x37\n\x0fhorizontal_flip\x18\x01 \x01(\x0b\x32\x1c.gradserve.v1.HorizontalFlipH\x00\x12\x30\n\x0btranslation\x18\x02 \x01(\x0b\x32\x19.gradserve.v1.TranslationH\x00\x12*\n\x08rotation\x18\x03 \x01(\x0b\x32\x16.gradserve.v1.RotationH\x00\x42\x0b\n\ttransform\"\x10\n\x0eHorizontalFlip\")\n\x0bTranslation\x12\x0c\n\x04x_px\x18\x01 \x01(\x05\x12\x0c\n\x04y_px\x18\x02 \x01(\x05\"\x1b\n\x08Rotation\x12\x0f\n\x07\x64\x65grees\x18\x01 \x01(\x02\"\xe4\x02\n\x0bTrustReport\x12\x30\n\rconsistencies\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.Consistency\x12\x1a\n\rinsertion_auc\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x19\n\x0c\x64\x65letion_auc\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x1f\n\x12\x63ompleteness_error\x18\x04 \x01(\x02H\x02\x88\x01\x01\x12\x1c\n\x0fsensitivity_max\x18\x05 \x01(\x02H\x03\x88\x01\x01\x12\x17\n\ninfidelity\x18\x06 \x01(\x02H\x04\x88\x01\x01\x12&\n\x07verdict\x18\x07 \x01(\x0e\x32\x15.gradserve.v1.Verdict\x12\x0f\n\x07summary\x18\x08 \x01(\tB\x10\n\x0e_insertion_aucB\x0f\n\r_deletion_aucB\x15\n\x13_completeness_errorB\x12\n\x10_sensitivity_maxB\r\n\x0b_infidelity\"\xb7\x01\n\x0b\x43onsistency\x12*\n\ttransform\x18\x01 \x01(\x0b\x32\x17.gradserve.v1.Transform\x12,\n\nprediction\x18\x02 \x01(\x0b\x32\x18.gradserve.v1.ClassScore\x12\x1a\n\x12target_probability\x18\x03 \x01(\x02\x12\x18\n\x10rank_correlation\x18\x04 \x01(\x02\x12\x18\n\x10top_area_overlap\x18\x05 \x01(\x02*I\n\x05\x46rame\x12\x15\n\x11\x46RAME_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x46RAME_ORIGINAL\x10\x01\x12\x15\n\x11\x46RAME_MODEL_INPUT\x10\x02*\x8e\x01\n\x10\x43hannelReduction\x12!\n\x1d\x43HANNEL_REDUCTION_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43HANNEL_REDUCTION_MAX_ABS\x10\x01\x12\x19\n\x15\x43HANNEL_REDUCTION_SUM\x10\x02\x12\x1d\n\x19\x43HANNEL_REDUCTION_SUM_ABS\x10\x03*e\n\rInterpolation\x12\x1d\n\x19INTERPOLATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16INTERPOLATION_BILINEAR\x10\x01\x12\x19\n\x15INTERPOLATION_NEAREST\x10\x02*e\n\x08Polarity\x12\x18\n\x14POLARITY_UNSPECIFIED\x10\x00\x12\x15\n\x11POLARITY_POSITIVE\x10\x01\x12\x15\n\x11POLARITY_NEGATIVE\x10\x02\x12\x11\n\rPOLARITY_BOTH\x10\x03*\x9d\x01\n\x11OverlayBackground\x12\"\n\x1eOVERLAY_BACKGROUND_UNSPECIFIED\x10\x00\x12 \n\x1cOVERLAY_BACKGROUND_GRAYSCALE\x10\x01\x12\x1f\n\x1bOVERLAY_BACKGROUND_ORIGINAL\x10\x02\x12!\n\x1dOVERLAY_BACKGROUND_MASK_BLACK\x10\x03*j\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x16\n\x12VERDICT_CONSISTENT\x10\x01\x12\x14\n\x10VERDICT_DOUBTFUL\x10\x02\x12\x18\n\x14VERDICT_INCONSISTENT\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1agradserve/v1/explain.proto\x12\x0cgradserve.v1\x1a\x19gradserve/v1/common.proto\x1a\x18gradserve/v1/image.proto\"\xdf\x02\n\x0e\x45xplainRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\"\n\x05image\x18\x02 \x01(\x0b\x32\x13.gradserve.v1.Image\x12%\n\x07methods\x18\x03 \x03(\x0b\x32\x14.gradserve.v1.Method\x12%\n\x07targets\x18\x04 \x03(\x0b\x32\x14.gradserve.v1.Target\x12\"\n\x05\x66rame\x18\x05 \x01(\x0e\x32\x13.gradserve.v1.Frame\x12-\n\x07overlay\x18\x06 \x01(\x0b\x32\x1c.gradserve.v1.OverlayOptions\x12)\n\x05trust\x18\x07 \x01(\x0b\x32\x1a.gradserve.v1.TrustOptions\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x1d\n\x10prediction_count\x18\t \x01(\x05H\x01\x88\x01\x01\x42\x07\n\x05_seedB\x13\n\x11_prediction_count\"\x9b\x01\n\x0f\x45xplainResponse\x12/\n\x0c\x65xplanations\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.Explanation\x12-\n\x0bpredictions\x18\x02 \x03(\x0b\x32\x18.gradserve.v1.ClassScore\x12(\n\x08metadata\x18\x03 \x01(\x0b\x32\x16.gradserve.v1.Metadata\"Q\n\x06Target\x12\x15\n\x0b\x63lass_index\x18\x01 \x01(\x05H\x00\x12\x15\n\x0b\x63lass_label\x18\x02 \x01(\tH\x00\x12\x0f\n\x05top_k\x18\x03 \x01(\x05H\x00\x42\x08\n\x06target\"\x8b\x03\n\x06Method\x12*\n\x08saliency\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.SaliencyH\x00\x12,\n\tdeconvnet\x18\x02 \x01(\x0b\x32\x17.gradserve.v1.DeconvnetH\x00\x12\x37\n\x0fguided_backprop\x18\x03 \x01(\x0b\x32\x1c.gradserve.v1.GuidedBackpropH\x00\x12)\n\x08grad_cam\x18\x04 \x01(\x0b\x32\x15.gradserve.v1.GradCamH\x00\x12\x36\n\x0fguided_grad_cam\x18\x05 \x01(\x0b\x32\x1b.gradserve.v1.GuidedGradCamH\x00\x12,\n\tocclusion\x18\x1e \x01(\x0b\x32\x17.gradserve.v1.OcclusionH\x00\x12\"\n\x04rise\x18\x1f \x01(\x0b\x32\x12.gradserve.v1.RiseH\x00\x12/\n\x0bkernel_shap\x18  \x01(\x0b\x32\x18.gradserve.v1.KernelShapH\x00\x42\x08\n\x06method\"\xf6\x01\n\x08\x42\x61seline\x12,\n\x05\x62lack\x18\x01 \x01(\x0b\x32\x1b.gradserve.v1.BlackBaselineH\x00\x12,\n\x05white\x18\x02 \x01(\x0b\x32\x1b.gradserve.v1.WhiteBaselineH\x00\x12*\n\x04mean\x18\x03 \x01(\x0b\x32\x1a.gradserve.v1.MeanBaselineH\x00\x12\x30\n\x07\x62lurred\x18\x04 \x01(\x0b\x32\x1d.gradserve.v1.BlurredBaselineH\x00\x12$\n\x05image\x18\x05 \x01(\x0b\x32\x13.gradserve.v1.ImageH\x00\x42\n\n\x08\x62\x61seline\"\x0f\n\rBlackBaseline\"\x0f\n\rWhiteBaseline\"\x0e\n\x0cMeanBaseline\"5\n\x0f\x42lurredBaseline\x12\x15\n\x08sigma_px\x18\x01 \x01(\x02H\x00\x88\x01\x01\x42\x0b\n\t_sigma_px\"=\n\x08Saliency\x12\x31\n\treduction\x18\x01 \x01(\x0e\x32\x1e.gradserve.v1.ChannelReduction\">\n\tDeconvnet\x12\x31\n\treduction\x18\x01 \x01(\x0e\x32\x1e.gradserve.v1.ChannelReduction\"C\n\x0eGuidedBackprop\x12\x31\n\treduction\x18\x01 \x01(\x0e\x32\x1e.gradserve.v1.ChannelReduction\"i\n\x07GradCam\x12\x0e\n\x06layers\x18\x01 \x03(\t\x12\x11\n\x04relu\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12\x32\n\rinterpolation\x18\x03 \x01(\x0e\x32\x1b.gradserve.v1.InterpolationB\x07\n\x05_relu\"\x86\x01\n\rGuidedGradCam\x12\x0e\n\x06layers\x18\x01 \x03(\t\x12\x31\n\treduction\x18\x02 \x01(\x0e\x32\x1e.gradserve.v1.ChannelReduction\x12\x32\n\rinterpolation\x18\x03 \x01(\x0e\x32\x1b.gradserve.v1.Interpolation\"\x81\x01\n\tOcclusion\x12\x16\n\twindow_px\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\tstride_px\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12(\n\x08\x62\x61seline\x18\x03 \x01(\x0b\x32\x16.gradserve.v1.BaselineB\x0c\n\n_window_pxB\x0c\n\n_stride_px\"\xb2\x01\n\x04Rise\x12\x17\n\nmask_count\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\tgrid_size\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12\x1d\n\x10keep_probability\x18\x03 \x01(\x02H\x02\x88\x01\x01\x12(\n\x08\x62\x61seline\x18\x04 \x01(\x0b\x32\x16.gradserve.v1.BaselineB\r\n\x0b_mask_countB\x0c\n\n_grid_sizeB\x13\n\x11_keep_probability\"\x90\x01\n\nKernelShap\x12\x19\n\x0csample_count\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\rsegment_count\x18\x02 \x01(\x05H\x01\x88\x01\x01\x12(\n\x08\x62\x61seline\x18\x04 \x01(\x0b\x32\x16.gradserve.v1.BaselineB\x0f\n\r_sample_countB\x10\n\x0e_segment_count\"\xd3\x02\n\x0eOverlayOptions\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.gradserve.v1.ImageFormat\x12\x11\n\tcolor_map\x18\x02 \x01(\t\x12(\n\x08polarity\x18\x03 \x01(\x0e\x32\x16.gradserve.v1.Polarity\x12\x14\n\x07opacity\x18\x04 \x01(\x02H\x00\x88\x01\x01\x12$\n\x17\x63lip_percent_lowerbound\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12$\n\x17\x63lip_percent_upperbound\x18\x06 \x01(\x02H\x02\x88\x01\x01\x12\x33\n\nbackground\x18\x07 \x01(\x0e\x32\x1f.gradserve.v1.OverlayBackgroundB\n\n\x08_opacityB\x1a\n\x18_clip_percent_lowerboundB\x1a\n\x18_clip_percent_upperbound\"\x8a\x02\n\x0b\x45xplanation\x12\x0e\n\x06method\x18\x01 \x01(\t\x12(\n\x06target\x18\x02 \x01(\x0b\x32\x18.gradserve.v1.ClassScore\x12%\n\x07heatmap\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12&\n\x07overlay\x18\x04 \x01(\x0b\x32\x15.gradserve.v1.Picture\x12\x0e\n\x06layers\x18\x05 \x03(\t\x12(\n\x05trust\x18\x06 \x01(\x0b\x32\x19.gradserve.v1.TrustReport\x12 \n\x13\x61pproximation_error\x18\x07 \x01(\x02H\x00\x88\x01\x01\x42\x16\n\x14_approximation_error\";\n\x0cTrustOptions\x12+\n\ntransforms\x18\x01 \x03(\x0b\x32\x17.gradserve.v1.Transform\"\xaf\x01\n\tTransform\x12\x37\n\x0fhorizontal_flip\x18\x01 \x01(\x0b\x32\x1c.gradserve.v1.HorizontalFlipH\x00\x12\x30\n\x0btranslation\x18\x02 \x01(\x0b\x32\x19.gradserve.v1.TranslationH\x00\x12*\n\x08rotation\x18\x03 \x01(\x0b\x32\x16.gradserve.v1.RotationH\x00\x42\x0b\n\ttransform\"\x10\n\x0eHorizontalFlip\")\n\x0bTranslation\x12\x0c\n\x04x_px\x18\x01 \x01(\x05\x12\x0c\n\x04y_px\x18\x02 \x01(\x05\"\x1b\n\x08Rotation\x12\x0f\n\x07\x64\x65grees\x18\x01 \x01(\x02\"\xe4\x02\n\x0bTrustReport\x12\x30\n\rconsistencies\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.Consistency\x12\x1a\n\rinsertion_auc\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\x19\n\x0c\x64\x65letion_auc\x18\x03 \x01(\x02H\x01\x88\x01\x01\x12\x1f\n\x12\x63ompleteness_error\x18\x04 \x01(\x02H\x02\x88\x01\x01\x12\x1c\n\x0fsensitivity_max\x18\x05 \x01(\x02H\x03\x88\x01\x01\x12\x17\n\ninfidelity\x18\x06 \x01(\x02H\x04\x88\x01\x01\x12&\n\x07verdict\x18\x07 \x01(\x0e\x32\x15.gradserve.v1.Verdict\x12\x0f\n\x07summary\x18\x08 \x01(\tB\x10\n\x0e_insertion_aucB\x0f\n\r_deletion_aucB\x15\n\x13_completeness_errorB\x12\n\x10_sensitivity_maxB\r\n\x0b_infidelity\"\xb7\x01\n\x0b\x43onsistency\x12*\n\ttransform\x18\x01 \x01(\x0b\x32\x17.gradserve.v1.Transform\x12,\n\nprediction\x18\x02 \x01(\x0b\x32\x18.gradserve.v1.ClassScore\x12\x1a\n\x12target_probability\x18\x03 \x01(\x02\x12\x18\n\x10rank_correlation\x18\x04 \x01(\x02\x12\x18\n\x10top_area_overlap\x18\x05 \x01(\x02*I\n\x05\x46rame\x12\x15\n\x11\x46RAME_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x46RAME_ORIGINAL\x10\x01\x12\x15\n\x11\x46RAME_MODEL_INPUT\x10\x02*\x8e\x01\n\x10\x43hannelReduction\x12!\n\x1d\x43HANNEL_REDUCTION_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43HANNEL_REDUCTION_MAX_ABS\x10\x01\x12\x19\n\x15\x43HANNEL_REDUCTION_SUM\x10\x02\x12\x1d\n\x19\x43HANNEL_REDUCTION_SUM_ABS\x10\x03*e\n\rInterpolation\x12\x1d\n\x19INTERPOLATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16INTERPOLATION_BILINEAR\x10\x01\x12\x19\n\x15INTERPOLATION_NEAREST\x10\x02*e\n\x08Polarity\x12\x18\n\x14POLARITY_UNSPECIFIED\x10\x00\x12\x15\n\x11POLARITY_POSITIVE\x10\x01\x12\x15\n\x11POLARITY_NEGATIVE\x10\x02\x12\x11\n\rPOLARITY_BOTH\x10\x03*\x9d\x01\n\x11OverlayBackground\x12\"\n\x1eOVERLAY_BACKGROUND_UNSPECIFIED\x10\x00\x12 \n\x1cOVERLAY_BACKGROUND_GRAYSCALE\x10\x01\x12\x1f\n\x1bOVERLAY_BACKGROUND_ORIGINAL\x10\x02\x12!\n\x1dOVERLAY_BACKGROUND_MASK_BLACK\x10\x03*j\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x16\n\x12VERDICT_CONSISTENT\x10\x01\x12\x14\n\x10VERDICT_DOUBTFUL\x10\x02\x12\x18\n\x14VERDICT_INCONSISTENT\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradserve.v1.explain_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FRAME']._serialized_start=3238
-  _globals['_FRAME']._serialized_end=3311
-  _globals['_CHANNELREDUCTION']._serialized_start=3314
-  _globals['_CHANNELREDUCTION']._serialized_end=3456
-  _globals['_INTERPOLATION']._serialized_start=3458
-  _globals['_INTERPOLATION']._serialized_end=3559
-  _globals['_POLARITY']._serialized_start=3561
-  _globals['_POLARITY']._serialized_end=3662
-  _globals['_OVERLAYBACKGROUND']._serialized_start=3665
-  _globals['_OVERLAYBACKGROUND']._serialized_end=3822
-  _globals['_VERDICT']._serialized_start=3824
-  _globals['_VERDICT']._serialized_end=3930
+  _globals['_FRAME']._serialized_start=3829
+  _globals['_FRAME']._serialized_end=3902
+  _globals['_CHANNELREDUCTION']._serialized_start=3905
+  _globals['_CHANNELREDUCTION']._serialized_end=4047
+  _globals['_INTERPOLATION']._serialized_start=4049
+  _globals['_INTERPOLATION']._serialized_end=4150
+  _globals['_POLARITY']._serialized_start=4152
+  _globals['_POLARITY']._serialized_end=4253
+  _globals['_OVERLAYBACKGROUND']._serialized_start=4256
+  _globals['_OVERLAYBACKGROUND']._serialized_end=4413
+  _globals['_VERDICT']._serialized_start=4415
+  _globals['_VERDICT']._serialized_end=4521
   _globals['_EXPLAINREQUEST']._serialized_start=98
   _globals['_EXPLAINREQUEST']._serialized_end=449
   _globals['_EXPLAINRESPONSE']._serialized_start=452
@@ -52,43 +52,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TARGET']._serialized_start=609
   _globals['_TARGET']._serialized_end=690
   _globals['_METHOD']._serialized_start=693
-  _globals['_METHOD']._serialized_end=957
-  _globals['_BASELINE']._serialized_start=960
-  _globals['_BASELINE']._serialized_end=1206
-  _globals['_BLACKBASELINE']._serialized_start=1208
-  _globals['_BLACKBASELINE']._serialized_end=1223
-  _globals['_WHITEBASELINE']._serialized_start=1225
-  _globals['_WHITEBASELINE']._serialized_end=1240
-  _globals['_MEANBASELINE']._serialized_start=1242
-  _globals['_MEANBASELINE']._serialized_end=1256
-  _globals['_BLURREDBASELINE']._serialized_start=1258
-  _globals['_BLURREDBASELINE']._serialized_end=1311
-  _globals['_SALIENCY']._serialized_start=1313
-  _globals['_SALIENCY']._serialized_end=1374
-  _globals['_DECONVNET']._serialized_start=1376
-  _globals['_DECONVNET']._serialized_end=1438
-  _globals['_GUIDEDBACKPROP']._serialized_start=1440
-  _globals['_GUIDEDBACKPROP']._serialized_end=1507
-  _globals['_GRADCAM']._serialized_start=1509
-  _globals['_GRADCAM']._serialized_end=1614
-  _globals['_GUIDEDGRADCAM']._serialized_start=1617
-  _globals['_GUIDEDGRADCAM']._serialized_end=1751
-  _globals['_OVERLAYOPTIONS']._serialized_start=1754
-  _globals['_OVERLAYOPTIONS']._serialized_end=2093
-  _globals['_EXPLANATION']._serialized_start=2096
-  _globals['_EXPLANATION']._serialized_end=2362
-  _globals['_TRUSTOPTIONS']._serialized_start=2364
-  _globals['_TRUSTOPTIONS']._serialized_end=2423
-  _globals['_TRANSFORM']._serialized_start=2426
-  _globals['_TRANSFORM']._serialized_end=2601
-  _globals['_HORIZONTALFLIP']._serialized_start=2603
-  _globals['_HORIZONTALFLIP']._serialized_end=2619
-  _globals['_TRANSLATION']._serialized_start=2621
-  _globals['_TRANSLATION']._serialized_end=2662
-  _globals['_ROTATION']._serialized_start=2664
-  _globals['_ROTATION']._serialized_end=2691
-  _globals['_TRUSTREPORT']._serialized_start=2694
-  _globals['_TRUSTREPORT']._serialized_end=3050
-  _globals['_CONSISTENCY']._serialized_start=3053
-  _globals['_CONSISTENCY']._serialized_end=3236
+  _globals['_METHOD']._serialized_end=1088
+  _globals['_BASELINE']._serialized_start=1091
+  _globals['_BASELINE']._serialized_end=1337
+  _globals['_BLACKBASELINE']._serialized_start=1339
+  _globals['_BLACKBASELINE']._serialized_end=1354
+  _globals['_WHITEBASELINE']._serialized_start=1356
+  _globals['_WHITEBASELINE']._serialized_end=1371
+  _globals['_MEANBASELINE']._serialized_start=1373
+  _globals['_MEANBASELINE']._serialized_end=1387
+  _globals['_BLURREDBASELINE']._serialized_start=1389
+  _globals['_BLURREDBASELINE']._serialized_end=1442
+  _globals['_SALIENCY']._serialized_start=1444
+  _globals['_SALIENCY']._serialized_end=1505
+  _globals['_DECONVNET']._serialized_start=1507
+  _globals['_DECONVNET']._serialized_end=1569
+  _globals['_GUIDEDBACKPROP']._serialized_start=1571
+  _globals['_GUIDEDBACKPROP']._serialized_end=1638
+  _globals['_GRADCAM']._serialized_start=1640
+  _globals['_GRADCAM']._serialized_end=1745
+  _globals['_GUIDEDGRADCAM']._serialized_start=1748
+  _globals['_GUIDEDGRADCAM']._serialized_end=1882
+  _globals['_OCCLUSION']._serialized_start=1885
+  _globals['_OCCLUSION']._serialized_end=2014
+  _globals['_RISE']._serialized_start=2017
+  _globals['_RISE']._serialized_end=2195
+  _globals['_KERNELSHAP']._serialized_start=2198
+  _globals['_KERNELSHAP']._serialized_end=2342
+  _globals['_OVERLAYOPTIONS']._serialized_start=2345
+  _globals['_OVERLAYOPTIONS']._serialized_end=2684
+  _globals['_EXPLANATION']._serialized_start=2687
+  _globals['_EXPLANATION']._serialized_end=2953
+  _globals['_TRUSTOPTIONS']._serialized_start=2955
+  _globals['_TRUSTOPTIONS']._serialized_end=3014
+  _globals['_TRANSFORM']._serialized_start=3017
+  _globals['_TRANSFORM']._serialized_end=3192
+  _globals['_HORIZONTALFLIP']._serialized_start=3194
+  _globals['_HORIZONTALFLIP']._serialized_end=3210
+  _globals['_TRANSLATION']._serialized_start=3212
+  _globals['_TRANSLATION']._serialized_end=3253
+  _globals['_ROTATION']._serialized_start=3255
+  _globals['_ROTATION']._serialized_end=3282
+  _globals['_TRUSTREPORT']._serialized_start=3285
+  _globals['_TRUSTREPORT']._serialized_end=3641
+  _globals['_CONSISTENCY']._serialized_start=3644
+  _globals['_CONSISTENCY']._serialized_end=3827
 # @@protoc_insertion_point(module_scope)

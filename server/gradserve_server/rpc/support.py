@@ -31,13 +31,15 @@ def supported(method: Method, model: Model) -> Method:
 
     Raises:
         Unsupported: The model cannot serve it.
-        InvalidInput: It names a layer that does not exist or has no positions.
+        InvalidInput: It names a layer that does not exist or has no positions, or a parameter does not fit the size
+            of the model's input.
     """
     for field in fields(method):  # type: ignore[arg-type]  # all are dataclasses
         if isinstance(inner := getattr(method, field.name), Method):
             method = replace(method, **{field.name: supported(inner, model)})  # type: ignore[type-var]  # likewise
     if reason := refusal(type(method), model):
         raise Unsupported(reason, reason="METHOD_UNSUPPORTED", metadata={"method": method.name(), "model": model.name})
+    method.check(model.preprocessing.height, model.preprocessing.width)
     if not takes_layers(type(method)):
         return method
     names: tuple[str, ...] = getattr(method, "layers", ()) or (model.default_layer,)

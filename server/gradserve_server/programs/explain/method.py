@@ -74,6 +74,13 @@ class Method(ABC):
     caveat: ClassVar[str] = ""
     needs_rectifiers: ClassVar[bool] = False
 
+    def check(self, height: int, width: int) -> None:  # noqa: B027  # most methods fit every size
+        """Checks the parameters against the size of the model's input, in pixels.
+
+        Raises:
+            InvalidInput: One does not fit; its field is named.
+        """
+
     @abstractmethod
     def explain(self, subject: Subject) -> Program[Attribution]:
         """Explains one image: returns an attribution of [height, width]."""

@@ -19,7 +19,20 @@ class ActivationRule(Enum):
     """Where both are (Springenberg et al. 2015, section 3.4)."""
 
 
-Derivative = tuple[Objective, ActivationRule]
+@dataclass(frozen=True)
+class Rescale:
+    """How differences pass what is not linear: DeepLIFT's Rescale rule (Shrikumar et al. 2017, section 3.5.1).
+
+    The rows of the query are pairs of neighbours, an image and its reference. What comes out as the gradient of an
+    image is its multipliers: times the difference of image and reference they add up to the difference of the
+    objectives, if those are linear in what the model returns.
+    """
+
+
+Rule = ActivationRule | Rescale
+"""What a backward sweep does for a row."""
+
+Derivative = tuple[Objective, Rule]
 """What one backward sweep computes for a row. Equal derivatives of the same rows are computed once."""
 
 
@@ -34,7 +47,7 @@ class Query:
         objective: What to evaluate; None evaluates nothing.
         gradient: Whether to differentiate the objective; a forward-only query does not.
         root: Layer with respect to whose output the gradient is taken; None for the rows themselves.
-        rule: How gradients pass rectifiers.
+        rule: How gradients pass rectifiers, or other operations.
         capture: Names of layers whose activations to return.
         logits: Whether to return logits even if the objective does not need them.
     """
@@ -43,7 +56,7 @@ class Query:
     objective: Objective | None = None
     gradient: bool = True
     root: str | None = None
-    rule: ActivationRule = ActivationRule.STANDARD
+    rule: Rule = ActivationRule.STANDARD
     capture: tuple[str, ...] = ()
     logits: bool = False
 
@@ -56,6 +69,11 @@ class Query:
     def differentiates(self) -> bool:
         """Whether this query needs a backward pass."""
         return self.derivative is not None
+
+    @property
+    def couples_rows(self) -> bool:
+        """Whether its rows must be answered in one chunk."""
+        return isinstance(self.rule, Rescale)
 
     @property
     def needs_logits(self) -> bool:

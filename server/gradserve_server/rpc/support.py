@@ -21,6 +21,16 @@ def refusal(method: type[Method], model: Model) -> str:
         return (
             f"{method.name()} needs rectifiers that keep images in the first dimension; model {model.name!r} does not"
         )
+    if method.propagates and model.operations.others:
+        others = ", ".join(model.operations.others)
+        return (
+            f"{method.name()} has rules for linear operations, elementwise activations and maximum pooling only; model "
+            f"{model.name!r} also uses {others}"
+        )
+    if method.propagates and not model.operations.rows_first:
+        return (
+            f"{method.name()} needs activations that keep images in the first dimension; model {model.name!r} does not"
+        )
     if takes_layers(method) and not model.default_layer:
         return f"{method.name()} needs a deep layer of shape [channels, height, width]; model {model.name!r} has none"
     return ""

@@ -1,0 +1,153 @@
+"""Rules that propagate something else than gradients, applied where operations happen.
+
+A thread-local torch-function mode, as for the rectifiers. It puts an operation between two identities. In a backward
+sweep the outer one notes what arrives at the operation's output; the inner one gets what the operation made of it, and
+puts in its place, for the rows that follow a rule, what the rule makes of it. So any operation can have a rule, its own
+backward serves all other rows of the pass, and nothing is written to the model.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from gradserve_server.autograd.query import Rescale
+from gradserve_server.models.operations import ELEMENTWISE, MAX_POOL, depending, operation
+
+
+@dataclass(eq=False)
+class _Call:
+    """One operation of a forward.
+
+    Attributes:
+        name: Its name.
+        again: Does it again on other rows.
+        input: What it was given.
+        output: What it returned.
+        gradient: What arrived at its output in this sweep.
+    """
+
+    name: str
+    again: Callable[[Tensor], Tensor]
+    input: Tensor
+    output: Tensor
+    gradient: Tensor | None = None
+
+
+class Propagation(TorchFunctionMode):
+    """What follows rules other than those of rectifiers.
+
+    Args:
+        row_count: Number of rows in the pass.
+        sweeps: For each sweep, the rules of stretches of rows; rows not named follow their gradients.
+    """
+
+    def __init__(self, row_count: int, sweeps: Sequence[Sequence[tuple[slice, Rescale]]]) -> None:
+        super().__init__()
+        self._row_count = row_count
+        self._sweeps = sweeps
+        self.sweep = 0
+
+    @property
+    def needed(self) -> bool:
+        """Whether any row follows a rule."""
+        return any(self._sweeps)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name, options = operation(func), kwargs or {}
+        inputs = depending(args) or depending(options.values())
+        if not inputs or not (name in ELEMENTWISE or name in (MAX_POOL, "pow")):
+            return func(*args, **options)
+        (given, *_) = inputs
+        if len(given) != self._row_count:
+            raise RuntimeError(f"{name} does not keep the rows in its first dimension")
+
+        def on(values: Tensor) -> Any:
+            return func(
+                *(values if argument is given else argument for argument in args),
+                **{key: values if argument is given else argument for key, argument in options.items()},
+            )
+
+        # Copies on both sides, so that what is kept stays as it was, whatever the model does in place.
+        call = _Call(name, on, given, given)
+        inner = _Inner.apply(given, call, self)
+        output = on(inner)
+        in_place = output is inner
+        call.input = given.detach().clone() if in_place else inner.detach()
+        call.output = output.detach()
+        outer: Tensor = _Outer.apply(output, call)
+        return given.copy_(outer) if in_place else outer
+
+    def backward(self, call: _Call, gradient: Tensor) -> Tensor:
+        """Returns what leaves an operation's input, given the gradient that its own backward made."""
+        stretches = self._sweeps[self.sweep]
+        if not stretches:
+            return gradient
+        assert call.gradient is not None
+        gradient = gradient.clone()
+        for rows, _rule in stretches:
+            gradient[rows] = _rescaled(call, rows, gradient[rows])
+        return gradient
+
+
+class _Inner(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, call: _Call, propagation: Propagation) -> Tensor:
+        ctx.call, ctx.propagation = call, propagation
+        return given.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.propagation.backward(ctx.call, gradients[0]), None, None
+
+
+class _Outer(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, call: _Call) -> Tensor:
+        ctx.call = call
+        return output.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        ctx.call.gradient = gradients[0]
+        return gradients[0], None
+
+
+def _rescaled(call: _Call, rows: slice, plain: Tensor) -> Tensor:
+    """Returns the multipliers at an operation's input, of pairs of rows, given those at its output.
+
+    Both rows of a pair get the same: what arrives at both is the same, from the objective on.
+    """
+    assert call.gradient is not None
+    image, reference = call.input[rows][0::2], call.input[rows][1::2]
+    outputs = call.output[rows]
+    arriving = call.gradient[rows][0::2]
+    difference = image - reference
+    if call.name == MAX_POOL:
+        # What the image's maximum is above the reference's comes from where the image has its maximum; what it is
+        # below comes from where the reference has its own. So the difference arrives whole.
+        both = torch.maximum(outputs[0::2], outputs[1::2])
+        changes = torch.stack([both - outputs[1::2], outputs[0::2] - both], dim=1).flatten(0, 1)
+        contributions = _pooled(call, rows, changes * arriving.repeat_interleave(2, 0))
+        products = contributions[0::2] + contributions[1::2]
+    else:
+        products = arriving * (outputs[0::2] - outputs[1::2])
+    # Where both are nearly the same, as measured by what the pair's values are like, the quotient is rounding, and its
+    # limit is the gradient.
+    scale = torch.maximum(image.abs(), reference.abs()).flatten(1).amax(1)
+    near = torch.finfo(difference.dtype).eps ** (2 / 3) * scale
+    same = difference.abs() <= near.view(-1, *[1] * (difference.ndim - 1))
+    multipliers = torch.where(same, plain[0::2], products / torch.where(same, 1, difference))
+    return multipliers.repeat_interleave(2, 0)
+
+
+def _pooled(call: _Call, rows: slice, gradient: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = call.input[rows].detach().requires_grad_()
+        (found,) = torch.autograd.grad(call.again(leaf), leaf, gradient)
+    return found

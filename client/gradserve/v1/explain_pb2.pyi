@@ -28,6 +28,13 @@ class Interpolation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     INTERPOLATION_BILINEAR: _ClassVar[Interpolation]
     INTERPOLATION_NEAREST: _ClassVar[Interpolation]
 
+class LrpComposite(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LRP_COMPOSITE_UNSPECIFIED: _ClassVar[LrpComposite]
+    LRP_COMPOSITE_EPSILON: _ClassVar[LrpComposite]
+    LRP_COMPOSITE_EPSILON_GAMMA: _ClassVar[LrpComposite]
+    LRP_COMPOSITE_EPSILON_ALPHA_BETA: _ClassVar[LrpComposite]
+
 class Polarity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     POLARITY_UNSPECIFIED: _ClassVar[Polarity]
@@ -58,6 +65,10 @@ CHANNEL_REDUCTION_SUM_ABS: ChannelReduction
 INTERPOLATION_UNSPECIFIED: Interpolation
 INTERPOLATION_BILINEAR: Interpolation
 INTERPOLATION_NEAREST: Interpolation
+LRP_COMPOSITE_UNSPECIFIED: LrpComposite
+LRP_COMPOSITE_EPSILON: LrpComposite
+LRP_COMPOSITE_EPSILON_GAMMA: LrpComposite
+LRP_COMPOSITE_EPSILON_ALPHA_BETA: LrpComposite
 POLARITY_UNSPECIFIED: Polarity
 POLARITY_POSITIVE: Polarity
 POLARITY_NEGATIVE: Polarity
@@ -114,7 +125,7 @@ class Target(_message.Message):
     def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
 
 class Method(_message.Message):
-    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "occlusion", "rise", "kernel_shap", "deep_lift")
+    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "occlusion", "rise", "kernel_shap", "deep_lift", "lrp")
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
     DECONVNET_FIELD_NUMBER: _ClassVar[int]
     GUIDED_BACKPROP_FIELD_NUMBER: _ClassVar[int]
@@ -124,6 +135,7 @@ class Method(_message.Message):
     RISE_FIELD_NUMBER: _ClassVar[int]
     KERNEL_SHAP_FIELD_NUMBER: _ClassVar[int]
     DEEP_LIFT_FIELD_NUMBER: _ClassVar[int]
+    LRP_FIELD_NUMBER: _ClassVar[int]
     saliency: Saliency
     deconvnet: Deconvnet
     guided_backprop: GuidedBackprop
@@ -133,7 +145,8 @@ class Method(_message.Message):
     rise: Rise
     kernel_shap: KernelShap
     deep_lift: DeepLift
-    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., rise: _Optional[_Union[Rise, _Mapping]] = ..., kernel_shap: _Optional[_Union[KernelShap, _Mapping]] = ..., deep_lift: _Optional[_Union[DeepLift, _Mapping]] = ...) -> None: ...
+    lrp: Lrp
+    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., rise: _Optional[_Union[Rise, _Mapping]] = ..., kernel_shap: _Optional[_Union[KernelShap, _Mapping]] = ..., deep_lift: _Optional[_Union[DeepLift, _Mapping]] = ..., lrp: _Optional[_Union[Lrp, _Mapping]] = ...) -> None: ...
 
 class Baseline(_message.Message):
     __slots__ = ("black", "white", "mean", "blurred", "image")
@@ -244,6 +257,22 @@ class DeepLift(_message.Message):
     reduction: ChannelReduction
     baselines: _containers.RepeatedCompositeFieldContainer[Baseline]
     def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ..., baselines: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ...) -> None: ...
+
+class Lrp(_message.Message):
+    __slots__ = ("reduction", "composite", "flat", "epsilon", "gamma", "alpha")
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    COMPOSITE_FIELD_NUMBER: _ClassVar[int]
+    FLAT_FIELD_NUMBER: _ClassVar[int]
+    EPSILON_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    reduction: ChannelReduction
+    composite: LrpComposite
+    flat: bool
+    epsilon: float
+    gamma: float
+    alpha: float
+    def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ..., composite: _Optional[_Union[LrpComposite, str]] = ..., flat: bool = ..., epsilon: _Optional[float] = ..., gamma: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
 
 class OverlayOptions(_message.Message):
     __slots__ = ("format", "color_map", "polarity", "opacity", "clip_percent_lowerbound", "clip_percent_upperbound", "background")

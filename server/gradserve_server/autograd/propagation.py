@@ -14,8 +14,21 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gradserve_server.autograd.query import Rescale
-from gradserve_server.models.operations import ELEMENTWISE, MAX_POOL, depending, operation
+from gradserve_server.autograd.query import Propagated, Relevance
+from gradserve_server.autograd.relevance import Weights, passed_by_activation, passed_by_weights
+from gradserve_server.models.operations import (
+    BATCH_NORM,
+    CONVOLUTIONS,
+    DENSE,
+    ELEMENTWISE,
+    MAX_POOL,
+    depending,
+    operation,
+)
+
+_WEIGHTED = CONVOLUTIONS | {DENSE, BATCH_NORM}
+_ACTIVATIONS = ELEMENTWISE | {"pow"}
+_RULED = _WEIGHTED | _ACTIVATIONS | {MAX_POOL}
 
 
 @dataclass(eq=False)
@@ -27,6 +40,10 @@ class _Call:
         again: Does it again on other rows.
         input: What it was given.
         output: What it returned.
+        weights: What it weighs by, if it does.
+        first: Whether it is the first that does.
+        normalized: The batch normalization that reads it and nothing between, if one does.
+        part: Whether it is the normalization of another call.
         gradient: What arrived at its output in this sweep.
     """
 
@@ -34,6 +51,10 @@ class _Call:
     again: Callable[[Tensor], Tensor]
     input: Tensor
     output: Tensor
+    weights: Weights | None = None
+    first: bool = False
+    normalized: "_Call | None" = None
+    part: bool = False
     gradient: Tensor | None = None
 
 
@@ -45,10 +66,13 @@ class Propagation(TorchFunctionMode):
         sweeps: For each sweep, the rules of stretches of rows; rows not named follow their gradients.
     """
 
-    def __init__(self, row_count: int, sweeps: Sequence[Sequence[tuple[slice, Rescale]]]) -> None:
+    def __init__(self, row_count: int, sweeps: Sequence[Sequence[tuple[slice, Propagated]]]) -> None:
         super().__init__()
         self._row_count = row_count
         self._sweeps = sweeps
+        self._relevance = any(isinstance(rule, Relevance) for sweep in sweeps for _, rule in sweep)
+        self._weighted: _Call | None = None
+        self._results: list[Tensor] = []
         self.sweep = 0
 
     @property
@@ -61,8 +85,12 @@ class Propagation(TorchFunctionMode):
     ) -> Any:
         name, options = operation(func), kwargs or {}
         inputs = depending(args) or depending(options.values())
-        if not inputs or not (name in ELEMENTWISE or name in (MAX_POOL, "pow")):
-            return func(*args, **options)
+        if not inputs or name not in (_RULED if self._relevance else _RULED - _WEIGHTED):
+            result = func(*args, **options)
+            # A tap's copy of what a convolution returned is still what it returned.
+            if name == "clone" and inputs and self._is_result(inputs[0]):
+                self._results.append(result)
+            return result
         (given, *_) = inputs
         if len(given) != self._row_count:
             raise RuntimeError(f"{name} does not keep the rows in its first dimension")
@@ -81,18 +109,52 @@ class Propagation(TorchFunctionMode):
         call.input = given.detach().clone() if in_place else inner.detach()
         call.output = output.detach()
         outer: Tensor = _Outer.apply(output, call)
+        if name in _WEIGHTED:
+            self._note_weights(call, func, args, options, given, outer)
         return given.copy_(outer) if in_place else outer
+
+    def _note_weights(
+        self, call: _Call, func: Any, args: tuple[Any, ...], options: dict[str, Any], given: Tensor, outer: Tensor
+    ) -> None:
+        call.weights = Weights.of(call.name, func, args, options)
+        if call.name == BATCH_NORM:
+            if self._weighted is not None and self._weighted.normalized is None and self._is_result(given):
+                self._weighted.normalized, call.part = call, True
+            return
+        call.first = self._weighted is None
+        self._weighted, self._results = call, [outer]
+
+    def _is_result(self, tensor: Tensor) -> bool:
+        return any(tensor is result for result in self._results)
 
     def backward(self, call: _Call, gradient: Tensor) -> Tensor:
         """Returns what leaves an operation's input, given the gradient that its own backward made."""
         stretches = self._sweeps[self.sweep]
         if not stretches:
             return gradient
-        assert call.gradient is not None
         gradient = gradient.clone()
-        for rows, _rule in stretches:
-            gradient[rows] = _rescaled(call, rows, gradient[rows])
+        for rows, rule in stretches:
+            if isinstance(rule, Relevance):
+                gradient[rows] = _relevance(call, rows, gradient[rows], rule)
+            elif call.name not in _WEIGHTED:
+                gradient[rows] = _rescaled(call, rows, gradient[rows])
         return gradient
+
+
+def _relevance(call: _Call, rows: slice, plain: Tensor, rule: Relevance) -> Tensor:
+    """Returns relevance by value at an operation's input, given that at its output."""
+    assert call.gradient is not None
+    if call.name in _ACTIVATIONS:
+        return passed_by_activation(call.input[rows], call.output[rows], call.gradient[rows], plain)
+    if call.weights is None or call.part:
+        return plain
+    whole, weights = call, call.weights
+    if call.normalized is not None:
+        assert call.normalized.weights is not None
+        whole, weights = call.normalized, weights.then(call.normalized.weights)
+    assert whole.gradient is not None
+    kind = rule.first if call.first else rule.convolution if call.name in CONVOLUTIONS else rule.dense
+    return passed_by_weights(weights, call.input[rows], whole.output[rows], whole.gradient[rows], kind, rule)
 
 
 class _Inner(torch.autograd.Function):

@@ -29,7 +29,56 @@ class Rescale:
     """
 
 
-Rule = ActivationRule | Rescale
+class LinearRule(Enum):
+    """How relevance passes back through an operation with weights (Montavon et al. 2019, sections 10.2 and 10.3)."""
+
+    EPSILON = "epsilon"
+    """By each input's contribution; weak sums absorb some."""
+    GAMMA = "gamma"
+    """Likewise, contributions of the sum's own sign counted 1 + gamma times. Montavon et al. count positive ones so;
+    behind a rectifier only positive sums have relevance, so it is the same, and elsewhere theirs divides by 0.
+    """
+    ALPHA_BETA = "alpha_beta"
+    """By positive contributions alpha times, less by negative ones alpha - 1 times (Bach et al. 2015, equation 60)."""
+    FLAT = "flat"
+    """Evenly (Lapuschkin et al. 2017)."""
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Layer-wise relevance propagation (Bach et al. 2015).
+
+    What comes out as the gradient of a row is its relevance divided by `nonzero(row)`. The relevance to begin with is
+    each class's part of the objective. Activations pass relevance as it is, and maximum pooling passes it to the
+    maximum; both do so by their quotient of output and input. A batch normalization that reads a convolution is one
+    operation with it.
+
+    Attributes:
+        first: The rule of the first operation with weights.
+        convolution: That of other convolutions.
+        dense: That of other matrices.
+        epsilon: What is added to sums, in their direction, > 0.
+        gamma: As in `LinearRule.GAMMA`.
+        alpha: As in `LinearRule.ALPHA_BETA`, >= 1.
+    """
+
+    first: LinearRule
+    convolution: LinearRule
+    dense: LinearRule
+    epsilon: float
+    gamma: float
+    alpha: float
+
+    @staticmethod
+    def nonzero(values: Tensor) -> Tensor:
+        """Returns `values` with those that relevance cannot be divided by replaced by 1e-6."""
+        return values.masked_fill(values.abs() < 1e-6, 1e-6)
+
+
+Propagated = Rescale | Relevance
+"""Rules that propagate something else than gradients."""
+
+Rule = ActivationRule | Propagated
 """What a backward sweep does for a row."""
 
 Derivative = tuple[Objective, Rule]

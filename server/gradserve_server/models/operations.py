@@ -23,6 +23,13 @@ ELEMENTWISE = frozenset(
 )
 """Operations on each element of one tensor."""
 
+SHIFTING = frozenset(("sigmoid", "logsigmoid", "softplus", "hardsigmoid", "exp", "log", "threshold"))
+"""Those of them that make something of 0."""
+
+CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"))
+DENSE = "linear"
+BATCH_NORM = "batch_norm"
+
 _LINEAR = frozenset(
     (
         *("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"),
@@ -69,10 +76,12 @@ class Operations:
     Attributes:
         others: Names of operations that are neither linear in what depends on the image, nor elementwise, nor maximum
             pooling over positions. Products of two things that both depend on the image are among them.
-        rows_first: Whether the elementwise operations and poolings keep the rows in the first dimension.
+        shifting: Names of elementwise operations that make something of 0.
+        rows_first: Whether the operations that have rules keep the rows in the first dimension.
     """
 
     others: tuple[str, ...] = ()
+    shifting: tuple[str, ...] = ()
     rows_first: bool = True
 
 
@@ -81,6 +90,7 @@ class _Survey(TorchFunctionMode):
         super().__init__()
         self.rows = rows
         self.others: dict[str, None] = {}
+        self.shifting: dict[str, None] = {}
         self.rows_first = True
 
     def __torch_function__(
@@ -91,8 +101,10 @@ class _Survey(TorchFunctionMode):
         if not inputs or not depending([result]):
             return result
         name = operation(func)
-        if name in ELEMENTWISE or name == MAX_POOL:
+        if name in ELEMENTWISE | CONVOLUTIONS | {MAX_POOL, DENSE, BATCH_NORM}:
             self.rows_first &= inputs[0].shape[:1] == (self.rows,)
+            if name in SHIFTING:
+                self.shifting[name] = None
         elif name in _PRODUCTS:
             if len(inputs) > 1 or ("div" in name and inputs[0] is not args[0]):
                 self.others[f"{name} of two activations"] = None
@@ -107,4 +119,4 @@ def survey(module: nn.Module, sample: Tensor) -> Operations:
     """Runs `module` once on `sample`, a batch of rows, and reports its operations."""
     with torch.enable_grad(), _Survey(len(sample)) as found:
         module(sample.detach().clone().requires_grad_().clone())
-    return Operations(tuple(found.others), found.rows_first)
+    return Operations(tuple(found.others), tuple(found.shifting), found.rows_first)

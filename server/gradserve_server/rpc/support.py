@@ -27,6 +27,9 @@ def refusal(method: type[Method], model: Model) -> str:
             f"{method.name()} has rules for linear operations, elementwise activations and maximum pooling only; model "
             f"{model.name!r} also uses {others}"
         )
+    if method.needs_zero_kept and model.operations.shifting:
+        shifting = ", ".join(model.operations.shifting)
+        return f"{method.name()} needs activations that are 0 at 0; model {model.name!r} uses {shifting}"
     if method.propagates and not model.operations.rows_first:
         return (
             f"{method.name()} needs activations that keep images in the first dimension; model {model.name!r} does not"

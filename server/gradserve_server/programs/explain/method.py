@@ -71,11 +71,13 @@ class Method(ABC):
         needs_rectifiers: Whether it changes how gradients pass rectifiers, and so needs a model that has some.
         propagates: Whether it propagates something else than gradients, and so needs a model of operations that have
             rules for it: linear ones, elementwise ones and maximum pooling.
+        needs_zero_kept: Whether it needs activations that make nothing of 0.
     """
 
     caveat: ClassVar[str] = ""
     needs_rectifiers: ClassVar[bool] = False
     propagates: ClassVar[bool] = False
+    needs_zero_kept: ClassVar[bool] = False
 
     def check(self, height: int, width: int) -> None:  # noqa: B027  # most methods fit every size
         """Checks the parameters against the size of the model's input, in pixels.

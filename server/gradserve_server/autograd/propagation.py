@@ -118,8 +118,11 @@ class Propagation(TorchFunctionMode):
     ) -> None:
         call.weights = Weights.of(call.name, func, args, options)
         if call.name == BATCH_NORM:
-            if self._weighted is not None and self._weighted.normalized is None and self._is_result(given):
-                self._weighted.normalized, call.part = call, True
+            before = self._weighted
+            if before and before.weights and self._is_result(given) and before.weights.fits(call.weights):
+                before.normalized, call.part = call, True
+                # What reads the normalization reads no convolution.
+                self._results = []
             return
         call.first = self._weighted is None
         self._weighted, self._results = call, [outer]

@@ -68,11 +68,14 @@ class Weights:
 
         return cls(apply, scale, shift)
 
+    def fits(self, normalization: "Weights") -> bool:
+        """Whether both can be one. Grouped transposed convolutions number their outputs otherwise."""
+        return self.weight.shape[self.channel_dimension] == len(normalization.weight)
+
     def then(self, normalization: "Weights") -> "Weights":
         """Returns this operation and the batch normalization after it as one."""
         scale = normalization.weight
         shape = [1] * self.weight.ndim
-        # Grouped transposed convolutions number their outputs otherwise; they keep their own weights' signs.
         shape[self.channel_dimension] = -1
         bias = normalization.bias if self.bias is None else normalization.bias + self.bias * scale  # type: ignore[operator]  # it has one
         return replace(self, weight=self.weight * scale.view(shape), bias=bias)

@@ -85,7 +85,7 @@ def _section(name: str, title: str, explanations: list[Explanation], caveats: di
         f"{html.escape(score.label)} {score.probability:.0%}" for score in explanations[0].predictions
     )
     return (
-        f"<section><h2>{html.escape(explanations[0].target.label)}</h2><p>The model says: {predictions}.</p>"
+        f"<section><h2>{html.escape(explanations[0].description)}</h2><p>The model says: {predictions}.</p>"
         f"<div class=row>{''.join(figures)}</div>"
         f"<p class=facts>{len(explanations)} methods in {seconds * 1000:.0f} ms: {facts.pass_count} pass(es) of "
         f"{facts.compute_seconds * 1000:.0f} ms in all, {facts.queue_seconds * 1000:.1f} ms in the queue.</p></section>"

@@ -22,11 +22,12 @@ from gradserve.errors import (
 )
 from gradserve.images import ImageLike
 from gradserve.requests import MethodLike, TargetLike
-from gradserve.results import ClassScore, Explanation, Metadata, Model
+from gradserve.results import ClassScore, Consistency, Explanation, Metadata, Model, TrustReport
 
 __all__ = [
     "ClassScore",
     "Client",
+    "Consistency",
     "DeadlineExceeded",
     "Explanation",
     "FieldViolation",
@@ -39,6 +40,7 @@ __all__ = [
     "NotFound",
     "Overloaded",
     "TargetLike",
+    "TrustReport",
     "Unavailable",
     "Unimplemented",
     "Unsupported",

@@ -7,12 +7,13 @@ from typing import Any
 from google.protobuf.message import Message
 
 from gradserve.images import ImageLike, to_message
-from gradserve.v1 import explain_pb2
+from gradserve.v1 import explain_pb2, image_pb2
 
 MethodLike = str | tuple[str, Mapping[str, Any]]
 """A method: its name, or its name with its parameters by their proto names."""
-TargetLike = int | str
-"""What to explain: the index or the label of a class."""
+TargetLike = int | str | Mapping[str, Any]
+"""What to explain: the index or the label of a class, or another target by the names of `Target`'s fields, for example
+`{"contrast": {"explained": {"class_label": "espresso"}}}` or `{"unit": {"layer": "layer3", "channel": 7}}`."""
 
 METHODS = tuple(field.name for field in explain_pb2.Method.DESCRIPTOR.oneofs_by_name["method"].fields)
 """Names of the methods of the contract."""
@@ -27,7 +28,7 @@ def explain_request(
     frame: str,
     overlay: bool | Mapping[str, Any],
     top_k: int | None,
-    trust: bool,
+    trust: bool | Mapping[str, Any],
     seed: int | None,
     prediction_count: int | None,
 ) -> explain_pb2.ExplainRequest:
@@ -49,11 +50,9 @@ def explain_request(
     if top_k is not None:
         request.targets.add(top_k=top_k)
     if overlay is True or isinstance(overlay, Mapping):
-        request.overlay.SetInParent()
-        for name, value in (overlay if isinstance(overlay, Mapping) else {}).items():
-            _assign(request.overlay, name, value)
-    if trust:
-        request.trust.SetInParent()
+        _set(request.overlay, overlay if isinstance(overlay, Mapping) else {})
+    if trust is True or isinstance(trust, Mapping):
+        _set(request.trust, trust if isinstance(trust, Mapping) else {})
     return request
 
 
@@ -64,19 +63,38 @@ def with_layer(method: MethodLike, layer: str | None, parameters: Mapping[str, A
 
 
 def _method(method: MethodLike) -> explain_pb2.Method:
-    name, parameters = (method, {}) if isinstance(method, str) else method
-    if name not in METHODS:
-        raise TypeError(f"no method {name!r}; nearest: {_nearest(name, METHODS)}")
     message = explain_pb2.Method()
-    chosen = getattr(message, name)
-    chosen.SetInParent()
-    for parameter, value in parameters.items():
-        if value is not None:
-            _assign(chosen, parameter, value)
+    _choose(message, method)
     return message
 
 
+def _set(message: Message, value: Any) -> None:
+    """Sets a message to an image, to fields by their names, or to one member of its oneof."""
+    if isinstance(message, image_pb2.Image):
+        message.CopyFrom(to_message(value))
+    elif isinstance(value, Mapping):
+        message.SetInParent()
+        for name, given in value.items():
+            if given is not None:
+                _assign(message, name, given)
+    else:
+        _choose(message, value)
+
+
+def _choose(message: Message, choice: str | tuple[str, Any]) -> None:
+    """Sets one member of a message's oneof: by its name, or by its name and what it holds."""
+    name, given = (choice, {}) if isinstance(choice, str) else choice
+    if name not in message.DESCRIPTOR.fields_by_name:
+        known = tuple(message.DESCRIPTOR.fields_by_name)
+        raise TypeError(f"no {message.DESCRIPTOR.name.lower()} {name!r}; nearest: {_nearest(name, known)}")
+    _set(getattr(message, name), given)
+
+
 def _target(target: TargetLike) -> explain_pb2.Target:
+    if isinstance(target, Mapping):
+        message = explain_pb2.Target()
+        _set(message, target)
+        return message
     if isinstance(target, str):
         return explain_pb2.Target(class_label=target)
     return explain_pb2.Target(class_index=target)
@@ -86,8 +104,17 @@ def _assign(message: Message, name: str, value: Any) -> None:
     fields = message.DESCRIPTOR.fields_by_name
     if name not in fields:
         raise TypeError(f"{message.DESCRIPTOR.name} has no parameter {name!r}; it has: {', '.join(fields) or 'none'}")
-    if isinstance(value, (list, tuple)):
-        getattr(message, name).extend(value)
+    if fields[name].is_repeated:
+        repeated = getattr(message, name)
+        if fields[name].message_type is None:
+            repeated.extend(value if isinstance(value, (list, tuple)) else [value])
+            return
+        # A tuple is one choice with what it holds; only a list is several.
+        for one in value if isinstance(value, list) else [value]:
+            _set(repeated.add(), one)
+        return
+    if fields[name].message_type is not None:
+        _set(getattr(message, name), value)
         return
     enum = fields[name].enum_type
     if enum is not None and isinstance(value, str):

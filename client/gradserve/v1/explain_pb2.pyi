@@ -115,22 +115,58 @@ class ExplainResponse(_message.Message):
     def __init__(self, explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., predictions: _Optional[_Iterable[_Union[_common_pb2.ClassScore, _Mapping]]] = ..., metadata: _Optional[_Union[_common_pb2.Metadata, _Mapping]] = ...) -> None: ...
 
 class Target(_message.Message):
-    __slots__ = ("class_index", "class_label", "top_k")
+    __slots__ = ("class_index", "class_label", "top_k", "contrast", "unit")
     CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
     CLASS_LABEL_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
     class_index: int
     class_label: str
     top_k: int
-    def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
+    contrast: Contrast
+    unit: Unit
+    def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ..., top_k: _Optional[int] = ..., contrast: _Optional[_Union[Contrast, _Mapping]] = ..., unit: _Optional[_Union[Unit, _Mapping]] = ...) -> None: ...
+
+class Contrast(_message.Message):
+    __slots__ = ("explained", "against")
+    EXPLAINED_FIELD_NUMBER: _ClassVar[int]
+    AGAINST_FIELD_NUMBER: _ClassVar[int]
+    explained: ClassReference
+    against: ClassReference
+    def __init__(self, explained: _Optional[_Union[ClassReference, _Mapping]] = ..., against: _Optional[_Union[ClassReference, _Mapping]] = ...) -> None: ...
+
+class ClassReference(_message.Message):
+    __slots__ = ("class_index", "class_label")
+    CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CLASS_LABEL_FIELD_NUMBER: _ClassVar[int]
+    class_index: int
+    class_label: str
+    def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ...) -> None: ...
+
+class Unit(_message.Message):
+    __slots__ = ("layer", "channel")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    channel: int
+    def __init__(self, layer: _Optional[str] = ..., channel: _Optional[int] = ...) -> None: ...
 
 class Method(_message.Message):
-    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "occlusion", "rise", "kernel_shap", "deep_lift", "lrp")
+    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "input_x_gradient", "integrated_gradients", "smooth_grad", "smooth_grad_squared", "var_grad", "gradient_shap", "blur_ig", "guided_ig", "occlusion", "rise", "kernel_shap", "deep_lift", "lrp")
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
     DECONVNET_FIELD_NUMBER: _ClassVar[int]
     GUIDED_BACKPROP_FIELD_NUMBER: _ClassVar[int]
     GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
     GUIDED_GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
+    INPUT_X_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    INTEGRATED_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    SMOOTH_GRAD_FIELD_NUMBER: _ClassVar[int]
+    SMOOTH_GRAD_SQUARED_FIELD_NUMBER: _ClassVar[int]
+    VAR_GRAD_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_SHAP_FIELD_NUMBER: _ClassVar[int]
+    BLUR_IG_FIELD_NUMBER: _ClassVar[int]
+    GUIDED_IG_FIELD_NUMBER: _ClassVar[int]
     OCCLUSION_FIELD_NUMBER: _ClassVar[int]
     RISE_FIELD_NUMBER: _ClassVar[int]
     KERNEL_SHAP_FIELD_NUMBER: _ClassVar[int]
@@ -141,12 +177,20 @@ class Method(_message.Message):
     guided_backprop: GuidedBackprop
     grad_cam: GradCam
     guided_grad_cam: GuidedGradCam
+    input_x_gradient: InputXGradient
+    integrated_gradients: IntegratedGradients
+    smooth_grad: SmoothGrad
+    smooth_grad_squared: SmoothGradSquared
+    var_grad: VarGrad
+    gradient_shap: GradientShap
+    blur_ig: BlurIg
+    guided_ig: GuidedIg
     occlusion: Occlusion
     rise: Rise
     kernel_shap: KernelShap
     deep_lift: DeepLift
     lrp: Lrp
-    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., rise: _Optional[_Union[Rise, _Mapping]] = ..., kernel_shap: _Optional[_Union[KernelShap, _Mapping]] = ..., deep_lift: _Optional[_Union[DeepLift, _Mapping]] = ..., lrp: _Optional[_Union[Lrp, _Mapping]] = ...) -> None: ...
+    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., input_x_gradient: _Optional[_Union[InputXGradient, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., smooth_grad_squared: _Optional[_Union[SmoothGradSquared, _Mapping]] = ..., var_grad: _Optional[_Union[VarGrad, _Mapping]] = ..., gradient_shap: _Optional[_Union[GradientShap, _Mapping]] = ..., blur_ig: _Optional[_Union[BlurIg, _Mapping]] = ..., guided_ig: _Optional[_Union[GuidedIg, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., rise: _Optional[_Union[Rise, _Mapping]] = ..., kernel_shap: _Optional[_Union[KernelShap, _Mapping]] = ..., deep_lift: _Optional[_Union[DeepLift, _Mapping]] = ..., lrp: _Optional[_Union[Lrp, _Mapping]] = ...) -> None: ...
 
 class Baseline(_message.Message):
     __slots__ = ("black", "white", "mean", "blurred", "image")
@@ -217,6 +261,88 @@ class GuidedGradCam(_message.Message):
     reduction: ChannelReduction
     interpolation: Interpolation
     def __init__(self, layers: _Optional[_Iterable[str]] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ..., interpolation: _Optional[_Union[Interpolation, str]] = ...) -> None: ...
+
+class InputXGradient(_message.Message):
+    __slots__ = ("reduction",)
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    reduction: ChannelReduction
+    def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
+
+class IntegratedGradients(_message.Message):
+    __slots__ = ("reduction", "step_count", "baselines")
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    BASELINES_FIELD_NUMBER: _ClassVar[int]
+    reduction: ChannelReduction
+    step_count: int
+    baselines: _containers.RepeatedCompositeFieldContainer[Baseline]
+    def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ..., step_count: _Optional[int] = ..., baselines: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ...) -> None: ...
+
+class SmoothGrad(_message.Message):
+    __slots__ = ("noisy_sample_count", "noise_sigma", "around")
+    NOISY_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    AROUND_FIELD_NUMBER: _ClassVar[int]
+    noisy_sample_count: int
+    noise_sigma: float
+    around: Method
+    def __init__(self, noisy_sample_count: _Optional[int] = ..., noise_sigma: _Optional[float] = ..., around: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
+
+class SmoothGradSquared(_message.Message):
+    __slots__ = ("noisy_sample_count", "noise_sigma", "around")
+    NOISY_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    AROUND_FIELD_NUMBER: _ClassVar[int]
+    noisy_sample_count: int
+    noise_sigma: float
+    around: Method
+    def __init__(self, noisy_sample_count: _Optional[int] = ..., noise_sigma: _Optional[float] = ..., around: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
+
+class VarGrad(_message.Message):
+    __slots__ = ("noisy_sample_count", "noise_sigma", "around")
+    NOISY_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    AROUND_FIELD_NUMBER: _ClassVar[int]
+    noisy_sample_count: int
+    noise_sigma: float
+    around: Method
+    def __init__(self, noisy_sample_count: _Optional[int] = ..., noise_sigma: _Optional[float] = ..., around: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
+
+class GradientShap(_message.Message):
+    __slots__ = ("noisy_sample_count", "noise_sigma", "baselines", "reduction")
+    NOISY_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    BASELINES_FIELD_NUMBER: _ClassVar[int]
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    noisy_sample_count: int
+    noise_sigma: float
+    baselines: _containers.RepeatedCompositeFieldContainer[Baseline]
+    reduction: ChannelReduction
+    def __init__(self, noisy_sample_count: _Optional[int] = ..., noise_sigma: _Optional[float] = ..., baselines: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
+
+class BlurIg(_message.Message):
+    __slots__ = ("step_count", "max_sigma_px", "reduction")
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_SIGMA_PX_FIELD_NUMBER: _ClassVar[int]
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    step_count: int
+    max_sigma_px: float
+    reduction: ChannelReduction
+    def __init__(self, step_count: _Optional[int] = ..., max_sigma_px: _Optional[float] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
+
+class GuidedIg(_message.Message):
+    __slots__ = ("step_count", "fraction", "baselines", "max_distance", "reduction")
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    BASELINES_FIELD_NUMBER: _ClassVar[int]
+    MAX_DISTANCE_FIELD_NUMBER: _ClassVar[int]
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    step_count: int
+    fraction: float
+    baselines: _containers.RepeatedCompositeFieldContainer[Baseline]
+    max_distance: float
+    reduction: ChannelReduction
+    def __init__(self, step_count: _Optional[int] = ..., fraction: _Optional[float] = ..., baselines: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ..., max_distance: _Optional[float] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
 
 class Occlusion(_message.Message):
     __slots__ = ("window_px", "stride_px", "baseline")
@@ -293,7 +419,7 @@ class OverlayOptions(_message.Message):
     def __init__(self, format: _Optional[_Union[_image_pb2.ImageFormat, str]] = ..., color_map: _Optional[str] = ..., polarity: _Optional[_Union[Polarity, str]] = ..., opacity: _Optional[float] = ..., clip_percent_lowerbound: _Optional[float] = ..., clip_percent_upperbound: _Optional[float] = ..., background: _Optional[_Union[OverlayBackground, str]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("method", "target", "heatmap", "overlay", "layers", "trust", "approximation_error")
+    __slots__ = ("method", "target", "heatmap", "overlay", "layers", "trust", "approximation_error", "target_description")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     HEATMAP_FIELD_NUMBER: _ClassVar[int]
@@ -301,6 +427,7 @@ class Explanation(_message.Message):
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     TRUST_FIELD_NUMBER: _ClassVar[int]
     APPROXIMATION_ERROR_FIELD_NUMBER: _ClassVar[int]
+    TARGET_DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     method: str
     target: _common_pb2.ClassScore
     heatmap: _image_pb2.Tensor
@@ -308,13 +435,18 @@ class Explanation(_message.Message):
     layers: _containers.RepeatedScalarFieldContainer[str]
     trust: TrustReport
     approximation_error: float
-    def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[_common_pb2.ClassScore, _Mapping]] = ..., heatmap: _Optional[_Union[_image_pb2.Tensor, _Mapping]] = ..., overlay: _Optional[_Union[_image_pb2.Picture, _Mapping]] = ..., layers: _Optional[_Iterable[str]] = ..., trust: _Optional[_Union[TrustReport, _Mapping]] = ..., approximation_error: _Optional[float] = ...) -> None: ...
+    target_description: str
+    def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[_common_pb2.ClassScore, _Mapping]] = ..., heatmap: _Optional[_Union[_image_pb2.Tensor, _Mapping]] = ..., overlay: _Optional[_Union[_image_pb2.Picture, _Mapping]] = ..., layers: _Optional[_Iterable[str]] = ..., trust: _Optional[_Union[TrustReport, _Mapping]] = ..., approximation_error: _Optional[float] = ..., target_description: _Optional[str] = ...) -> None: ...
 
 class TrustOptions(_message.Message):
-    __slots__ = ("transforms",)
+    __slots__ = ("transforms", "step_count", "sample_count")
     TRANSFORMS_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
     transforms: _containers.RepeatedCompositeFieldContainer[Transform]
-    def __init__(self, transforms: _Optional[_Iterable[_Union[Transform, _Mapping]]] = ...) -> None: ...
+    step_count: int
+    sample_count: int
+    def __init__(self, transforms: _Optional[_Iterable[_Union[Transform, _Mapping]]] = ..., step_count: _Optional[int] = ..., sample_count: _Optional[int] = ...) -> None: ...
 
 class Transform(_message.Message):
     __slots__ = ("horizontal_flip", "translation", "rotation")

@@ -18,18 +18,18 @@ from gradserve_server.errors import InvalidInput, NotServed, RequestError
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.programs.explain.baseline import Baseline, Black, Blurred, Image, Mean, White
 from gradserve_server.programs.explain.method import Method
+from gradserve_server.programs.explain.transforms import HorizontalFlip, Rotation, Transform, Translation
 
 Parameters = TypeVar("Parameters")
 ReadImage = Callable[[image_pb2.Image], npt.NDArray[np.float32]]
 """Makes an image the model's input, [1, 3, height, width]."""
 
-BASELINES: Mapping[str, type[Baseline]] = {
-    "black": Black,
-    "white": White,
-    "mean": Mean,
-    "blurred": Blurred,
-    "image": Image,
+CHOICES: Mapping[type, Mapping[str, Any]] = {
+    Baseline: {"black": Black, "white": White, "mean": Mean, "blurred": Blurred, "image": Image},
+    Transform: {"horizontal_flip": HorizontalFlip, "translation": Translation, "rotation": Rotation},
+    Method: METHODS,
 }
+"""What the fields of the oneof of a message stand for."""
 
 
 def parameters(kind: type[Parameters], message: Message, read_image: ReadImage) -> Parameters:
@@ -93,14 +93,13 @@ def _value(kind: Any, message: Message, descriptor: Any, read_image: ReadImage) 
 
 
 def _message(kind: Any, message: Message, read_image: ReadImage) -> Any:
-    if issubclass(kind, Baseline):
-        return _choice(BASELINES, message, read_image)
-    if issubclass(kind, Method):
-        chosen = _choice(METHODS, message, read_image)
-        if not isinstance(chosen, kind):
-            able = ", ".join(sorted(name for name, known in METHODS.items() if issubclass(known, kind)))
-            raise InvalidInput(f"{chosen.name()} cannot stand here; use one of {able}")
-        return chosen
+    for choices in CHOICES:
+        if issubclass(kind, choices):
+            chosen = _choice(CHOICES[choices], message, read_image)
+            if not isinstance(chosen, kind):
+                able = ", ".join(sorted(name for name, known in CHOICES[choices].items() if issubclass(known, kind)))
+                raise InvalidInput(f"{chosen.name()} cannot stand here; use one of {able}")
+            return chosen
     return parameters(kind, message, read_image)
 
 

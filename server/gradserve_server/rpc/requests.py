@@ -1,19 +1,17 @@
 """From messages to the domain. Everything that can be wrong with a request is found here, before any work."""
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from gradserve.v1 import explain_pb2, image_pb2
-from gradserve_server.autograd.objective import Objective, class_score, ranked_class_score
 from gradserve_server.config import Settings
-from gradserve_server.errors import InvalidInput, NotServed, RequestError
+from gradserve_server.errors import InvalidInput, RequestError
 from gradserve_server.imaging.decode import Pixels, check_pixel_count, decode
 from gradserve_server.imaging.geometry import fit, model_input
 from gradserve_server.imaging.overlay import OverlayOptions
@@ -21,8 +19,12 @@ from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.programs.explain.method import Method
+from gradserve_server.programs.explain.trust import TrustOptions
 from gradserve_server.rpc.parameters import ReadImage, enum_member, method, parameters
 from gradserve_server.rpc.support import supported
+from gradserve_server.rpc.targets import Target, check_count, targets
+
+Options = TypeVar("Options")
 
 DTYPES: dict[int, np.dtype[Any]] = {
     image_pb2.DATA_TYPE_UINT8: np.dtype("u1"),
@@ -49,15 +51,17 @@ class ExplainCall:
         targets: What to explain, expanded.
         frame: What the heatmaps are aligned with.
         overlay: How to render; None for no overlay.
+        trust: What to check; None for no trust report.
         seed: Seed of all noise.
         prediction_count: Number of classes to list.
     """
 
     model: Model
     methods: tuple[Method, ...]
-    targets: tuple[Objective, ...]
+    targets: tuple[Target, ...]
     frame: Frame
     overlay: OverlayOptions | None
+    trust: TrustOptions | None
     seed: int
     prediction_count: int
 
@@ -81,14 +85,12 @@ def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, se
         InvalidInput: A field's value can never be served.
         NotFound: There is no such model.
         Unsupported: The model cannot serve a method.
-        NotServed: It asks for something this version does not answer.
+        NotServed: This version has no such method.
     """
     model = repository.get(request.model)
-    if request.HasField("trust"):
-        raise NotServed("this version answers no trust report; leave `trust` unset", field="trust")
     if not request.methods:
         raise InvalidInput("give at least one method", field="methods", metadata={"known": ", ".join(sorted(METHODS))})
-    _check_count(len(request.methods), settings.methods, "methods")
+    check_count(len(request.methods), settings.methods, "methods")
     prediction_count = request.prediction_count if request.HasField("prediction_count") else 5
     if not 1 <= prediction_count <= 100:
         raise InvalidInput(f"must be 1 to 100, not {prediction_count}", field="prediction_count")
@@ -97,14 +99,16 @@ def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, se
         fitted, _ = fit(image_pixels(image, settings), model.preprocessing)
         return model_input(fitted, model.preprocessing)
 
+    methods = tuple(
+        _method(message, f"methods[{index}]", model, read_image) for index, message in enumerate(request.methods)
+    )
     return ExplainCall(
         model=model,
-        methods=tuple(
-            _method(message, f"methods[{index}]", model, read_image) for index, message in enumerate(request.methods)
-        ),
-        targets=_targets(request.targets, model, settings.targets),
+        methods=methods,
+        targets=targets(request.targets, methods, model, settings.targets),
         frame=enum_member(Frame, request, request.DESCRIPTOR.fields_by_name["frame"]) or Frame.ORIGINAL,
-        overlay=_overlay(request),
+        overlay=_options(OverlayOptions, request, "overlay"),
+        trust=_trust(request, model),
         seed=_seed(request),
         prediction_count=min(prediction_count, model.class_count),
     )
@@ -133,7 +137,7 @@ def image_pixels(image: image_pb2.Image, settings: Settings) -> Pixels:
 
 
 def _no_image(image: image_pb2.Image) -> npt.NDArray[np.float32]:
-    raise TypeError("an overlay holds no image")
+    raise TypeError("options hold no image")
 
 
 def check_heatmap_bytes(call: ExplainCall, pixels: Pixels, settings: Settings) -> None:
@@ -199,39 +203,23 @@ def _method(message: explain_pb2.Method, path: str, model: Model, read_image: Re
         raise error.within(f"{path}.{name}") from error.__cause__
 
 
-def _targets(messages: Sequence[explain_pb2.Target], model: Model, limit: int) -> tuple[Objective, ...]:
-    targets: list[Objective] = []
-    for index, message in enumerate(messages):
-        try:
-            targets += _target(message, model, limit)
-        except RequestError as error:
-            raise error.within(f"targets[{index}]") from error.__cause__
-    _check_count(len(targets), limit, "targets")
-    return tuple(targets) or (ranked_class_score(0),)
-
-
-def _target(message: explain_pb2.Target, model: Model, limit: int) -> list[Objective]:
-    match message.WhichOneof("target"):
-        case "class_index":
-            return [class_score(model.check_class(message.class_index))]
-        case "class_label":
-            return [class_score(model.class_of_label(message.class_label))]
-        case "top_k":
-            highest = min(limit, model.class_count)
-            if not 1 <= message.top_k <= highest:
-                raise InvalidInput(f"must be 1 to {highest}, not {message.top_k}", field="top_k")
-            return [ranked_class_score(rank) for rank in range(message.top_k)]
-        case _:
-            return [ranked_class_score(0)]
-
-
-def _overlay(request: explain_pb2.ExplainRequest) -> OverlayOptions | None:
-    if not request.HasField("overlay"):
+def _options(kind: type[Options], request: explain_pb2.ExplainRequest, name: str) -> Options | None:
+    if not request.HasField(name):
         return None
     try:
-        return parameters(OverlayOptions, request.overlay, _no_image)
+        return parameters(kind, getattr(request, name), _no_image)
     except RequestError as error:
-        raise error.within("overlay") from error.__cause__
+        raise error.within(name) from error.__cause__
+
+
+def _trust(request: explain_pb2.ExplainRequest, model: Model) -> TrustOptions | None:
+    options = _options(TrustOptions, request, "trust")
+    for index, transform in enumerate(options.transforms if options else ()):
+        try:
+            transform.check(model.preprocessing.height, model.preprocessing.width)
+        except RequestError as error:
+            raise error.within(f"trust.transforms[{index}]") from error.__cause__
+    return options
 
 
 def _seed(request: explain_pb2.ExplainRequest) -> int:
@@ -240,13 +228,3 @@ def _seed(request: explain_pb2.ExplainRequest) -> int:
     if request.seed < 0:
         raise InvalidInput(f"must not be negative: {request.seed}", field="seed")
     return request.seed
-
-
-def _check_count(count: int, limit: int, field: str) -> None:
-    if count > limit:
-        raise InvalidInput(
-            f"{count} are too many; at most {limit} are served in one request",
-            field=field,
-            reason="TOO_MANY",
-            metadata={"count": str(count), "limit": str(limit)},
-        )

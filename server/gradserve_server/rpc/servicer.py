@@ -66,8 +66,9 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             start=partial(
                 explain,
                 methods=call.methods,
-                targets=call.targets,
+                targets=[target.objective for target in call.targets],
                 seed=call.seed,
+                trust=call.trust,
                 as_grid=lambda layer, output: call.model.layer(layer).as_grid(output),
             ),
             inputs=(model_input(fitted, preprocessing), preprocessing.black, preprocessing.white),

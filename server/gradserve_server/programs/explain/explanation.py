@@ -10,7 +10,8 @@ from torch import Tensor
 from gradserve_server.autograd.objective import Objective
 from gradserve_server.autograd.program import Program, ask, host, together
 from gradserve_server.autograd.query import Query
-from gradserve_server.programs.explain.method import Attribution, Method, Subject
+from gradserve_server.programs.explain.method import Attribution, Method, Subject, settle
+from gradserve_server.programs.explain.trust import TrustOptions, TrustReport, report
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +21,12 @@ class Map:
     Attributes:
         values: [height, width].
         approximation_error: As in `Attribution`.
+        trust: The trust report, if one was asked for.
     """
 
     values: npt.NDArray[Any]
     approximation_error: float | None
+    trust: TrustReport | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +51,9 @@ def explain(
     targets: Sequence[Objective],
     seed: int,
     as_grid: Callable[[str, Tensor], Tensor],
+    trust: TrustOptions | None = None,
 ) -> Program[Explained]:
-    """Explains an image by each method for each target. Arguments as in `Subject`.
+    """Explains an image by each method for each target, with a trust report if asked for. Arguments as in `Subject`.
 
     Each method and target draws its noise from a source of its own, seeded alike: an answer does not depend on what
     else was asked.
@@ -58,17 +62,21 @@ def explain(
         NotFinite: A map or a logit is not finite.
     """
     subjects = [Subject(rows, target, black, white, seed, as_grid) for target in targets]
-    logits, *attributions = yield from together(
-        _logits(rows), *(method.explain(subject) for method in methods for subject in subjects)
-    )
-    return Explained(tuple(_map(attribution) for attribution in attributions), host(logits.values))
+    programs: list[Program[Any]] = [_map(method, subject, trust) for method in methods for subject in subjects]
+    answer, *maps = yield from together(ask(Query(rows, logits=True)), *programs)
+    return Explained(tuple(maps), host(answer.logits[0]))
 
 
-def _logits(rows: Tensor) -> Program[Attribution]:
-    answer = yield from ask(Query(rows, logits=True))
-    return Attribution(answer.logits[0])
+def _map(method: Method, subject: Subject, trust: TrustOptions | None) -> Program[Map]:
+    if trust is None:
+        return _finished((yield from method.explain(subject)), None)
+    subject = yield from settle(subject)
+    both: list[Program[Any]] = [ask(Query(subject.rows, logits=True)), method.explain(subject)]
+    answer, attribution = yield from together(*both)
+    found = yield from report(subject, method, attribution, answer.logits[0], trust)
+    return _finished(attribution, found)
 
 
-def _map(attribution: Attribution) -> Map:
+def _finished(attribution: Attribution, trust: TrustReport | None) -> Map:
     error = attribution.approximation_error
-    return Map(host(attribution.values), None if error is None else float(host(error)))
+    return Map(host(attribution.values), None if error is None else float(host(error)), trust)

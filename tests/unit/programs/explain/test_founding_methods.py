@@ -11,6 +11,7 @@ from captum.attr import (
     Saliency,
 )
 from captum.testing.helpers.basic_models import BasicModel_ConvNet_One_Conv
+from tests.conftest import FOUNDING
 from tests.driving import answer_to, drive, model_of, relative, subject_of
 from torch import Tensor, nn
 from torchvision import models
@@ -162,15 +163,7 @@ def _one_channel_model(network: nn.Module):
     )
 
 
-# Methods that look at hundreds of images, asked to look at fewer.
-FEWER = {
-    "occlusion": {"window_px": 112, "stride_px": 56},
-    "rise": {"mask_count": 12},
-    "kernel_shap": {"segment_count": 4, "sample_count": 14},
-}
-
-
-@pytest.mark.parametrize("name", explain.METHODS)
+@pytest.mark.parametrize("name", FOUNDING)
 def test_in_company_as_alone_on_real_weights(embedded64, name: str) -> None:
     """Every method, its image first alone and then among others, in float64: design section 2's 1e-9."""
     images = [
@@ -179,7 +172,7 @@ def test_in_company_as_alone_on_real_weights(embedded64, name: str) -> None:
     ]
 
     def program(index: int):
-        method = supported(explain.METHODS[name](**FEWER.get(name, {})), embedded64)
+        method = supported(explain.METHODS[name](), embedded64)
         return method.explain(subject_of(images[index], ranked_class_score(0)))
 
     company = drive(embedded64, *(program(index) for index in range(3)))

@@ -41,6 +41,11 @@ class DeepLift(GradientMethod):
                 f"must have 1 to {MOST_BASELINES} elements, not {len(self.baselines)}", field="baselines"
             )
 
+    @property
+    def row_count(self) -> int:
+        """The image and its baseline, for each."""
+        return 2 * len(self.baselines)
+
     def attribute(self, subject: Subject) -> Program[Attribution]:
         """Asks for the multipliers of each pair of image and baseline."""
         subject = yield from settle(subject)

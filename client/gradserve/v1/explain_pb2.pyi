@@ -34,6 +34,13 @@ class CamNormalization(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CAM_NORMALIZATION_NONE: _ClassVar[CamNormalization]
     CAM_NORMALIZATION_MIN_MAX: _ClassVar[CamNormalization]
 
+class LrpComposite(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LRP_COMPOSITE_UNSPECIFIED: _ClassVar[LrpComposite]
+    LRP_COMPOSITE_EPSILON: _ClassVar[LrpComposite]
+    LRP_COMPOSITE_EPSILON_GAMMA: _ClassVar[LrpComposite]
+    LRP_COMPOSITE_EPSILON_ALPHA_BETA: _ClassVar[LrpComposite]
+
 class Polarity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     POLARITY_UNSPECIFIED: _ClassVar[Polarity]
@@ -67,6 +74,10 @@ INTERPOLATION_NEAREST: Interpolation
 CAM_NORMALIZATION_UNSPECIFIED: CamNormalization
 CAM_NORMALIZATION_NONE: CamNormalization
 CAM_NORMALIZATION_MIN_MAX: CamNormalization
+LRP_COMPOSITE_UNSPECIFIED: LrpComposite
+LRP_COMPOSITE_EPSILON: LrpComposite
+LRP_COMPOSITE_EPSILON_GAMMA: LrpComposite
+LRP_COMPOSITE_EPSILON_ALPHA_BETA: LrpComposite
 POLARITY_UNSPECIFIED: Polarity
 POLARITY_POSITIVE: Polarity
 POLARITY_NEGATIVE: Polarity
@@ -151,7 +162,7 @@ class Unit(_message.Message):
     def __init__(self, layer: _Optional[str] = ..., channel: _Optional[int] = ...) -> None: ...
 
 class Method(_message.Message):
-    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "input_x_gradient", "integrated_gradients", "smooth_grad", "smooth_grad_squared", "var_grad", "gradient_shap", "blur_ig", "guided_ig", "xrai", "grad_cam_plus_plus", "hires_cam", "xgrad_cam", "layer_cam", "eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam")
+    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "input_x_gradient", "integrated_gradients", "smooth_grad", "smooth_grad_squared", "var_grad", "gradient_shap", "blur_ig", "guided_ig", "xrai", "grad_cam_plus_plus", "hires_cam", "xgrad_cam", "layer_cam", "eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam", "occlusion", "rise", "kernel_shap", "deep_lift", "lrp")
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
     DECONVNET_FIELD_NUMBER: _ClassVar[int]
     GUIDED_BACKPROP_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +185,11 @@ class Method(_message.Message):
     EIGEN_GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
     SCORE_CAM_FIELD_NUMBER: _ClassVar[int]
     ABLATION_CAM_FIELD_NUMBER: _ClassVar[int]
+    OCCLUSION_FIELD_NUMBER: _ClassVar[int]
+    RISE_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_SHAP_FIELD_NUMBER: _ClassVar[int]
+    DEEP_LIFT_FIELD_NUMBER: _ClassVar[int]
+    LRP_FIELD_NUMBER: _ClassVar[int]
     saliency: Saliency
     deconvnet: Deconvnet
     guided_backprop: GuidedBackprop
@@ -196,7 +212,12 @@ class Method(_message.Message):
     eigen_grad_cam: EigenGradCam
     score_cam: ScoreCam
     ablation_cam: AblationCam
-    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., input_x_gradient: _Optional[_Union[InputXGradient, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., smooth_grad_squared: _Optional[_Union[SmoothGradSquared, _Mapping]] = ..., var_grad: _Optional[_Union[VarGrad, _Mapping]] = ..., gradient_shap: _Optional[_Union[GradientShap, _Mapping]] = ..., blur_ig: _Optional[_Union[BlurIg, _Mapping]] = ..., guided_ig: _Optional[_Union[GuidedIg, _Mapping]] = ..., xrai: _Optional[_Union[Xrai, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., hires_cam: _Optional[_Union[HiresCam, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XgradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., eigen_cam: _Optional[_Union[EigenCam, _Mapping]] = ..., eigen_grad_cam: _Optional[_Union[EigenGradCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ...) -> None: ...
+    occlusion: Occlusion
+    rise: Rise
+    kernel_shap: KernelShap
+    deep_lift: DeepLift
+    lrp: Lrp
+    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., input_x_gradient: _Optional[_Union[InputXGradient, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., smooth_grad_squared: _Optional[_Union[SmoothGradSquared, _Mapping]] = ..., var_grad: _Optional[_Union[VarGrad, _Mapping]] = ..., gradient_shap: _Optional[_Union[GradientShap, _Mapping]] = ..., blur_ig: _Optional[_Union[BlurIg, _Mapping]] = ..., guided_ig: _Optional[_Union[GuidedIg, _Mapping]] = ..., xrai: _Optional[_Union[Xrai, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., hires_cam: _Optional[_Union[HiresCam, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XgradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., eigen_cam: _Optional[_Union[EigenCam, _Mapping]] = ..., eigen_grad_cam: _Optional[_Union[EigenGradCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., rise: _Optional[_Union[Rise, _Mapping]] = ..., kernel_shap: _Optional[_Union[KernelShap, _Mapping]] = ..., deep_lift: _Optional[_Union[DeepLift, _Mapping]] = ..., lrp: _Optional[_Union[Lrp, _Mapping]] = ...) -> None: ...
 
 class Baseline(_message.Message):
     __slots__ = ("black", "white", "mean", "blurred", "image")
@@ -477,6 +498,62 @@ class AblationCam(_message.Message):
     augmentation_smoothing: bool
     channel_count: int
     def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ..., channel_count: _Optional[int] = ...) -> None: ...
+
+class Occlusion(_message.Message):
+    __slots__ = ("window_px", "stride_px", "baseline")
+    WINDOW_PX_FIELD_NUMBER: _ClassVar[int]
+    STRIDE_PX_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    window_px: int
+    stride_px: int
+    baseline: Baseline
+    def __init__(self, window_px: _Optional[int] = ..., stride_px: _Optional[int] = ..., baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
+
+class Rise(_message.Message):
+    __slots__ = ("mask_count", "grid_size", "keep_probability", "baseline")
+    MASK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    GRID_SIZE_FIELD_NUMBER: _ClassVar[int]
+    KEEP_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    mask_count: int
+    grid_size: int
+    keep_probability: float
+    baseline: Baseline
+    def __init__(self, mask_count: _Optional[int] = ..., grid_size: _Optional[int] = ..., keep_probability: _Optional[float] = ..., baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
+
+class KernelShap(_message.Message):
+    __slots__ = ("sample_count", "segment_count", "baseline")
+    SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    sample_count: int
+    segment_count: int
+    baseline: Baseline
+    def __init__(self, sample_count: _Optional[int] = ..., segment_count: _Optional[int] = ..., baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
+
+class DeepLift(_message.Message):
+    __slots__ = ("reduction", "baselines")
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    BASELINES_FIELD_NUMBER: _ClassVar[int]
+    reduction: ChannelReduction
+    baselines: _containers.RepeatedCompositeFieldContainer[Baseline]
+    def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ..., baselines: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ...) -> None: ...
+
+class Lrp(_message.Message):
+    __slots__ = ("reduction", "composite", "flat", "epsilon", "gamma", "alpha")
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    COMPOSITE_FIELD_NUMBER: _ClassVar[int]
+    FLAT_FIELD_NUMBER: _ClassVar[int]
+    EPSILON_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
+    reduction: ChannelReduction
+    composite: LrpComposite
+    flat: bool
+    epsilon: float
+    gamma: float
+    alpha: float
+    def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ..., composite: _Optional[_Union[LrpComposite, str]] = ..., flat: bool = ..., epsilon: _Optional[float] = ..., gamma: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
 
 class OverlayOptions(_message.Message):
     __slots__ = ("format", "color_map", "polarity", "opacity", "clip_percent_lowerbound", "clip_percent_upperbound", "background")

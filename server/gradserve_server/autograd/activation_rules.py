@@ -7,17 +7,18 @@ the rectifier's input, and miss functional rectifiers.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gradserve_server.autograd.query import ActivationRule
+from gradserve_server.autograd.propagation import Propagation
+from gradserve_server.autograd.query import ActivationRule, Rule
 from gradserve_server.models.rectifiers import rectification
 
-Stretch = tuple[slice, ActivationRule]
+Stretch = tuple[slice, Rule]
 
 
 class RowRules:
@@ -31,13 +32,37 @@ class RowRules:
     def __init__(self, row_count: int, sweeps: Sequence[Sequence[Stretch]]) -> None:
         self._row_count = row_count
         self._sweeps = [
-            [(rows, rule) for rows, rule in sweep if rule is not ActivationRule.STANDARD] for sweep in sweeps
+            [
+                (rows, rule)
+                for rows, rule in sweep
+                if isinstance(rule, ActivationRule) and rule is not ActivationRule.STANDARD
+            ]
+            for sweep in sweeps
         ]
+        self._propagation = Propagation(
+            row_count,
+            [[(rows, rule) for rows, rule in sweep if not isinstance(rule, ActivationRule)] for sweep in sweeps],
+        )
         self.sweep = 0
 
-    def applied(self) -> AbstractContextManager[object]:
-        """Returns a context within which this thread's rectifiers follow the rules."""
-        return _RuledRectifiers(self) if any(self._sweeps) else nullcontext()
+    @property
+    def sweep(self) -> int:
+        """Number of the backward sweep that runs."""
+        return self._sweep
+
+    @sweep.setter
+    def sweep(self, number: int) -> None:
+        self._sweep = self._propagation.sweep = number
+
+    def applied(self) -> ExitStack:
+        """Returns a context within which this thread's operations follow the rules."""
+        context = ExitStack()
+        if any(self._sweeps):
+            context.enter_context(_RuledRectifiers(self))
+        if self._propagation.needed:
+            # The inner one: what it does to its rows is on top of the rectifiers' rules for others.
+            context.enter_context(self._propagation)
+        return context
 
     def backward(self, gradient: Tensor, output: Tensor, ceiling: float | None) -> Tensor:
         """Returns the gradient with respect to a rectifier's input, given the one with respect to its output."""

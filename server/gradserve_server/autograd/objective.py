@@ -46,6 +46,13 @@ class Objective(ABC):
         """Returns this objective with the classes it ranks settled by `logits` [classes]."""
         return self
 
+    def as_probability(self) -> "Objective":
+        """Returns this objective, settled, with the probability of each class in place of its logit.
+
+        An objective of other things is itself.
+        """
+        return self
+
     @abstractmethod
     def __call__(self, outputs: Outputs) -> Tensor:
         """Returns the value of each row, [rows]."""
@@ -89,6 +96,9 @@ class _Sum(Objective):
     def settled(self, logits: Tensor) -> Objective:
         return _Sum(self.left.settled(logits), self.right.settled(logits))
 
+    def as_probability(self) -> Objective:
+        return _Sum(self.left.as_probability(), self.right.as_probability())
+
     def __call__(self, outputs: Outputs) -> Tensor:
         return self.left(outputs) + self.right(outputs)
 
@@ -112,6 +122,9 @@ class _Scaled(Objective):
 
     def settled(self, logits: Tensor) -> Objective:
         return _Scaled(self.factor, self.term.settled(logits))
+
+    def as_probability(self) -> Objective:
+        return _Scaled(self.factor, self.term.as_probability())
 
     def __call__(self, outputs: Outputs) -> Tensor:
         return self.factor * self.term(outputs)
@@ -141,9 +154,28 @@ class class_score(_OfLogits):  # noqa: N801  # objectives read as functions: 0.5
 
     index: int
 
+    def as_probability(self) -> Objective:
+        """Returns the class's probability."""
+        return class_probability(self.index)
+
     def of(self, logits: Tensor) -> Tensor:
         """Returns the class's logit for each row."""
         return logits[:, self.index]
+
+
+@dataclass(frozen=True)
+class class_probability(_OfLogits):  # noqa: N801
+    """The probability of one class: the softmax of the logits.
+
+    Attributes:
+        index: Index of the class.
+    """
+
+    index: int
+
+    def of(self, logits: Tensor) -> Tensor:
+        """Returns the class's probability for each row."""
+        return logits.softmax(1)[:, self.index]
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,11 @@ class Bundle:
         return self.chunks[0].stop - self.chunks[0].start
 
     @property
+    def couples_rows(self) -> bool:
+        """Whether its rows must stay together, because a value of one depends on the others."""
+        return any(chunk.query.couples_rows for chunk in self.chunks)
+
+    @property
     def derivatives(self) -> tuple[Derivative, ...]:
         """What is differentiated, each once: one backward sweep each."""
         wanted = (chunk.query.derivative for chunk in self.chunks)
@@ -111,9 +116,10 @@ def run(model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
         to_end=any(query.needs_logits for query in queries),
         replaced=_replaced(bundles, sizes),
     )
-    with torch.set_grad_enabled(key.sweeps > 0), rules.applied():
-        # A copy, because a model may change its input in place.
-        logits = recorder.forward(model.module, leaf.clone())
+    with torch.set_grad_enabled(key.sweeps > 0):
+        with rules.applied():
+            # A copy, because a model may change its input in place.
+            logits = recorder.forward(model.module, leaf.clone())
         outputs = _split(logits, recorder.activations, sizes)
         values = [_values(bundle, output) for bundle, output in zip(bundles, outputs, strict=True)]
         totals = [_total(bundles, values, sweep) for sweep in range(key.sweeps)]

@@ -20,7 +20,69 @@ class ActivationRule(Enum):
     """Where both are (Springenberg et al. 2015, section 3.4)."""
 
 
-Derivative = tuple[Objective, ActivationRule]
+@dataclass(frozen=True)
+class Rescale:
+    """How differences pass what is not linear: DeepLIFT's Rescale rule (Shrikumar et al. 2017, section 3.5.1).
+
+    The rows of the query are pairs of neighbours, an image and its reference. What comes out as the gradient of an
+    image is its multipliers: times the difference of image and reference they add up to the difference of the
+    objectives, if those are linear in what the model returns.
+    """
+
+
+class LinearRule(Enum):
+    """How relevance passes back through an operation with weights (Montavon et al. 2019, sections 10.2 and 10.3)."""
+
+    EPSILON = "epsilon"
+    """By each input's contribution; weak sums absorb some."""
+    GAMMA = "gamma"
+    """Likewise, contributions of the sum's own sign counted 1 + gamma times. Montavon et al. count positive ones so;
+    behind a rectifier only positive sums have relevance, so it is the same, and elsewhere theirs divides by 0.
+    """
+    ALPHA_BETA = "alpha_beta"
+    """By positive contributions alpha times, less by negative ones alpha - 1 times (Bach et al. 2015, equation 60)."""
+    FLAT = "flat"
+    """Evenly (Lapuschkin et al. 2017)."""
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Layer-wise relevance propagation (Bach et al. 2015).
+
+    What comes out as the gradient of a row is its relevance divided by `nonzero(row)`. The relevance to begin with is
+    each class's part of the objective. Activations pass relevance as it is, and maximum pooling passes it to the
+    maximum; both do so by their quotient of output and input. A batch normalization that reads a convolution is one
+    operation with it.
+
+    Attributes:
+        first: The rule of the first operation with weights.
+        convolution: That of other convolutions.
+        dense: That of other matrices.
+        epsilon: What is added to sums, in their direction, > 0.
+        gamma: As in `LinearRule.GAMMA`.
+        alpha: As in `LinearRule.ALPHA_BETA`, >= 1.
+    """
+
+    first: LinearRule
+    convolution: LinearRule
+    dense: LinearRule
+    epsilon: float
+    gamma: float
+    alpha: float
+
+    @staticmethod
+    def nonzero(values: Tensor) -> Tensor:
+        """Returns `values` with those that relevance cannot be divided by replaced by 1e-6."""
+        return values.masked_fill(values.abs() < 1e-6, 1e-6)
+
+
+Propagated = Rescale | Relevance
+"""Rules that propagate something else than gradients."""
+
+Rule = ActivationRule | Propagated
+"""What a backward sweep does for a row."""
+
+Derivative = tuple[Objective, Rule]
 """What one backward sweep computes for a row. Equal derivatives of the same rows are computed once."""
 
 
@@ -35,7 +97,7 @@ class Query:
         objective: What to evaluate; None evaluates nothing.
         gradient: Whether to differentiate the objective; a forward-only query does not.
         root: Layer with respect to whose output the gradient is taken; None for the rows themselves.
-        rule: How gradients pass rectifiers.
+        rule: How gradients pass rectifiers, or other operations.
         capture: Names of layers whose activations to return.
         logits: Whether to return logits even if the objective does not need them.
         replace: Layers and what takes their outputs' place, [rows, ...] of each output's shape: the forward goes on
@@ -46,7 +108,7 @@ class Query:
     objective: Objective | None = None
     gradient: bool = True
     root: str | None = None
-    rule: ActivationRule = ActivationRule.STANDARD
+    rule: Rule = ActivationRule.STANDARD
     capture: tuple[str, ...] = ()
     logits: bool = False
     replace: Mapping[str, Tensor] = field(default_factory=dict)
@@ -65,6 +127,11 @@ class Query:
     def differentiates(self) -> bool:
         """Whether this query needs a backward pass."""
         return self.derivative is not None
+
+    @property
+    def couples_rows(self) -> bool:
+        """Whether its rows must be answered in one chunk."""
+        return isinstance(self.rule, Rescale)
 
     @property
     def needs_logits(self) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gradserve_server.models.labels import imagenet_labels, read_labels
 from gradserve_server.models.layers import default_layer, trace_layers
 from gradserve_server.models.model import Model
+from gradserve_server.models.operations import survey
 from gradserve_server.models.preprocessing import Preprocessing
 from gradserve_server.models.rectifiers import find_rectifiers
 
@@ -122,6 +123,7 @@ def prepare(module: nn.Module, version: str, spec: ModelSpec, device: torch.devi
         layers=layers,
         default_layer=spec.default_layer or default_layer(layers),
         rectifiers=find_rectifiers(module, sample),
+        operations=survey(module, sample),
     )
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from gradserve_server.errors import InvalidInput, nearest
 from gradserve_server.models.layers import Layer
+from gradserve_server.models.operations import Operations
 from gradserve_server.models.preprocessing import Preprocessing
 from gradserve_server.models.rectifiers import Rectifiers
 
@@ -29,6 +30,7 @@ class Model:
         layers: Layers a caller can name, in the order their outputs are ready.
         default_layer: Layer of class activation maps when the caller names none; empty when none suits.
         rectifiers: What is known of its rectifiers.
+        operations: What is known of its operations.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Model:
     layers: tuple[Layer, ...]
     default_layer: str
     rectifiers: Rectifiers
+    operations: Operations = Operations()
 
     @property
     def precision(self) -> str:

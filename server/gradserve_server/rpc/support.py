@@ -23,6 +23,19 @@ def refusal(method: type[Method], model: Model) -> str:
         return (
             f"{method.name()} needs rectifiers that keep images in the first dimension; model {model.name!r} does not"
         )
+    if method.propagates and model.operations.others:
+        others = ", ".join(model.operations.others)
+        return (
+            f"{method.name()} has rules for linear operations, elementwise activations and maximum pooling only; model "
+            f"{model.name!r} also uses {others}"
+        )
+    if method.needs_zero_kept and model.operations.shifting:
+        shifting = ", ".join(model.operations.shifting)
+        return f"{method.name()} needs activations that are 0 at 0; model {model.name!r} uses {shifting}"
+    if method.propagates and not model.operations.rows_first:
+        return (
+            f"{method.name()} needs activations that keep images in the first dimension; model {model.name!r} does not"
+        )
     if takes_layers(method) and not model.default_layer:
         return f"{method.name()} needs a deep layer with positions ({POSITIONS}); model {model.name!r} has none"
     return ""
@@ -33,7 +46,8 @@ def supported(method: Method, model: Model) -> Method:
 
     Raises:
         Unsupported: The model cannot serve it.
-        InvalidInput: It names a layer that does not exist or has no positions.
+        InvalidInput: It names a layer that does not exist or has no positions, or a parameter does not fit the size
+            of the model's input.
     """
     for field in fields(method):  # type: ignore[arg-type]  # all are dataclasses
         if isinstance(inner := getattr(method, field.name), Method):
@@ -43,6 +57,7 @@ def supported(method: Method, model: Model) -> Method:
                 raise error.within(f"{field.name}.{inner.name()}") from error.__cause__
     if reason := refusal(type(method), model):
         raise Unsupported(reason, reason="METHOD_UNSUPPORTED", metadata={"method": method.name(), "model": model.name})
+    method.check(model.preprocessing.height, model.preprocessing.width)
     if not takes_layers(type(method)):
         return method
     names: tuple[str, ...] = getattr(method, "layers", ()) or (model.default_layer,)

@@ -70,11 +70,23 @@ class Method(ABC):
         caveat: What is known to mislead about the method; empty when nothing is.
         needs_rectifiers: Whether it changes how gradients pass rectifiers, and so needs a model that has some.
         needs_segments: Whether it needs `Subject.segments`.
+        propagates: Whether it propagates something else than gradients, and so needs a model of operations that have
+            rules for it: linear ones, elementwise ones and maximum pooling.
+        needs_zero_kept: Whether it needs activations that make nothing of 0.
     """
 
     caveat: ClassVar[str] = ""
     needs_rectifiers: ClassVar[bool] = False
     needs_segments: ClassVar[bool] = False
+    propagates: ClassVar[bool] = False
+    needs_zero_kept: ClassVar[bool] = False
+
+    def check(self, height: int, width: int) -> None:  # noqa: B027  # most methods fit every size
+        """Checks the parameters against the size of the model's input, in pixels.
+
+        Raises:
+            InvalidInput: One does not fit; its field is named.
+        """
 
     @abstractmethod
     def explain(self, subject: Subject) -> Program[Attribution]:

@@ -1,0 +1,156 @@
+"""Rules of layer-wise relevance propagation, on relevance by value.
+
+Relevance is carried divided by the value it belongs to. So what is linear without weights (sums, means, copies) passes
+it as it passes gradients, and no small value is divided by, save where a rule says so.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradserve_server.autograd.query import LinearRule, Relevance
+from gradserve_server.models.operations import BATCH_NORM
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """An operation that weighs and adds.
+
+    Attributes:
+        apply: Does it with other weights and bias.
+        weight: Output channels first, save for a batch normalization, where it is one number a channel.
+        bias: [output channels], or None.
+        channel_dimension: Where `weight` has its output channels.
+    """
+
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    weight: Tensor
+    bias: Tensor | None
+    channel_dimension: int = 0
+
+    @classmethod
+    def of(cls, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Weights":
+        """Reads them off a call."""
+        if name == BATCH_NORM:
+            return cls._of_batch_norm(*args, **kwargs)
+        named = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
+        others = {key: value for key, value in named.items() if key not in ("input", "weight", "bias")}
+
+        def apply(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            result: Tensor = function(values, weight, bias, *args[3:], **others)
+            return result
+
+        return cls(apply, named["weight"], named.get("bias"), 1 if "transpose" in name else 0)
+
+    @classmethod
+    def _of_batch_norm(
+        cls,
+        input: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> "Weights":
+        scale = (running_var + eps).rsqrt()
+        scale = scale if weight is None else scale * weight
+        shift = -running_mean * scale if bias is None else bias - running_mean * scale
+
+        def apply(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            shape = (1, -1, *[1] * (values.ndim - 2))
+            scaled = values * weight.view(shape)
+            return scaled if bias is None else scaled + bias.view(shape)
+
+        return cls(apply, scale, shift)
+
+    def fits(self, normalization: "Weights") -> bool:
+        """Whether both can be one. Grouped transposed convolutions number their outputs otherwise."""
+        return self.weight.shape[self.channel_dimension] == len(normalization.weight)
+
+    def then(self, normalization: "Weights") -> "Weights":
+        """Returns this operation and the batch normalization after it as one."""
+        scale = normalization.weight
+        shape = [1] * self.weight.ndim
+        shape[self.channel_dimension] = -1
+        bias = normalization.bias if self.bias is None else normalization.bias + self.bias * scale  # type: ignore[operator]  # it has one
+        return replace(self, weight=self.weight * scale.view(shape), bias=bias)
+
+    def back(self, like: Tensor, arriving: Tensor, weight: Tensor) -> Tensor:
+        """Returns what the operation with another weight sends back to inputs like these."""
+        with torch.enable_grad():
+            leaf = torch.zeros_like(like).requires_grad_()
+            (sent,) = torch.autograd.grad(self.apply(leaf, weight, None), leaf, arriving)
+        return sent
+
+
+def passed_by_activation(given: Tensor, returned: Tensor, arriving: Tensor, plain: Tensor) -> Tensor:
+    """Relevance passes an activation as it is; by value, times output over input. Their limit at 0 is the slope."""
+    tiny = torch.finfo(given.dtype).tiny ** 0.5
+    zero = given.abs() < tiny
+    return torch.where(zero, plain, arriving * returned / torch.where(zero, 1, given))
+
+
+def passed_by_weights(
+    weights: Weights, given: Tensor, returned: Tensor, arriving: Tensor, kind: LinearRule, rule: Relevance
+) -> Tensor:
+    """Returns relevance by value at the input of an operation with weights.
+
+    Args:
+        weights: The operation.
+        given: Its input.
+        returned: Its output.
+        arriving: Relevance by value at its output.
+        kind: The rule.
+        rule: Its parameters.
+    """
+    relevance = arriving * returned
+    if kind is LinearRule.EPSILON:
+        return weights.back(given, relevance / _stabilized(returned, rule.epsilon), weights.weight)
+    if kind is LinearRule.FLAT:
+        ones = torch.ones_like(weights.weight)
+        fan_in = weights.apply(torch.ones_like(given), ones, None)
+        return weights.back(given, relevance / fan_in, ones) / Relevance.nonzero(given)
+    positive, negative = (_signed_sum(weights, given, sign) for sign in (1, -1))
+    if kind is LinearRule.GAMMA:
+        favoured = torch.where(returned < 0, negative, positive)
+        quotients = relevance / _stabilized(returned + rule.gamma * favoured, rule.epsilon)
+        below = returned < 0
+        return weights.back(given, quotients, weights.weight) + rule.gamma * (
+            _signed_back(weights, given, quotients.masked_fill(below, 0), 1)
+            + _signed_back(weights, given, quotients.masked_fill(~below, 0), -1)
+        )
+    result = _signed_back(weights, given, rule.alpha * relevance / _stabilized(positive, rule.epsilon), 1)
+    if rule.alpha != 1:
+        quotients = (rule.alpha - 1) * relevance / _stabilized(negative, rule.epsilon)
+        result = result - _signed_back(weights, given, quotients, -1)
+    return result
+
+
+def _stabilized(sums: Tensor, epsilon: float) -> Tensor:
+    return torch.where(sums < 0, sums - epsilon, sums + epsilon)
+
+
+def _of_sign(values: Tensor, sign: int) -> Tensor:
+    return values.clamp(min=0) if sign > 0 else values.clamp(max=0)
+
+
+def _signed_sum(weights: Weights, given: Tensor, sign: int) -> Tensor:
+    """Returns the sums of those contributions, and of the bias, that have the sign."""
+    bias = None if weights.bias is None else _of_sign(weights.bias, sign)
+    above = weights.apply(_of_sign(given, 1), _of_sign(weights.weight, sign), bias)
+    if bool((given < 0).any()):
+        return above + weights.apply(_of_sign(given, -1), _of_sign(weights.weight, -sign), None)
+    return above
+
+
+def _signed_back(weights: Weights, given: Tensor, arriving: Tensor, sign: int) -> Tensor:
+    """Returns what goes back along those contributions that have the sign."""
+    above = weights.back(given, arriving, _of_sign(weights.weight, sign))
+    if bool((given < 0).any()):
+        return torch.where(given < 0, weights.back(given, arriving, _of_sign(weights.weight, -sign)), above)
+    return above

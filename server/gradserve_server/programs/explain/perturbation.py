@@ -1,0 +1,36 @@
+"""What methods share that look at the score of changed images. They never ask for a gradient."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from gradserve_server.autograd.objective import Objective
+from gradserve_server.autograd.program import Program, ask
+from gradserve_server.autograd.query import Query
+
+BLOCK = 32
+"""Rows asked at a time: what a program holds does not grow with the number of images it looks at."""
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Yields consecutive stretches of at most `BLOCK` of `count` things."""
+    for start in range(0, count, BLOCK):
+        yield slice(start, min(start + BLOCK, count))
+
+
+def scores(rows: Tensor, target: Objective) -> Program[Tensor]:
+    """Asks for the target of each row, [rows], without a gradient."""
+    answer = yield from ask(Query(rows, target, gradient=False))
+    return answer.value
+
+
+def mixed(image: Tensor, baseline: Tensor, kept: Tensor) -> Tensor:
+    """Returns images [masks, 3, height, width], each the `image` where its mask is 1 and the `baseline` where it is 0.
+
+    Args:
+        image: [1, 3, height, width].
+        baseline: Likewise.
+        kept: Masks [masks, height, width] in 0..1.
+    """
+    kept = kept.to(image).unsqueeze(1)
+    return kept * image + (1 - kept) * baseline

@@ -67,6 +67,11 @@ class Bundle:
         return self.chunks[0].stop - self.chunks[0].start
 
     @property
+    def couples_rows(self) -> bool:
+        """Whether its rows must stay together, because a value of one depends on the others."""
+        return any(chunk.query.couples_rows for chunk in self.chunks)
+
+    @property
     def derivatives(self) -> tuple[Derivative, ...]:
         """What is differentiated, each once: one backward sweep each."""
         wanted = (chunk.query.derivative for chunk in self.chunks)
@@ -160,7 +165,10 @@ def _values(bundle: Bundle, outputs: Outputs) -> dict[Objective, Tensor]:
 
 
 def _total(bundles: Sequence[Bundle], values: Sequence[Mapping[Objective, Tensor]], sweep: int) -> Tensor:
-    """Returns the sum over rows: rows do not mix in evaluation mode, so its gradient is that of each row alone."""
+    """Returns the sum over rows: rows do not mix in evaluation mode, so its gradient is that of each row alone.
+
+    Values are computed bundle by bundle, so an objective that couples rows couples those of its own query only.
+    """
     terms = [value[bundle.derivatives[sweep][0]].sum() for bundle, value in zip(bundles, values, strict=True)]
     return torch.stack(terms).sum()
 

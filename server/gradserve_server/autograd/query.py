@@ -17,6 +17,10 @@ class ActivationRule(Enum):
     """Where the gradient is positive (Zeiler and Fergus 2014, section 2.1)."""
     GUIDED = "guided"
     """Where both are (Springenberg et al. 2015, section 3.4)."""
+    REDIRECTED = "redirected"
+    """As STANDARD; but where that lets nothing of a row through, the gradient also passes where following it would
+    bring the input back into the rectifier's range (Lucid's redirected ReLU). For ascent that starts from dead units.
+    """
 
 
 Derivative = tuple[Objective, ActivationRule]
@@ -56,6 +60,11 @@ class Query:
     def differentiates(self) -> bool:
         """Whether this query needs a backward pass."""
         return self.derivative is not None
+
+    @property
+    def couples_rows(self) -> bool:
+        """Whether its rows must be answered in one chunk."""
+        return self.objective is not None and self.objective.couples_rows
 
     @property
     def needs_logits(self) -> bool:

@@ -21,8 +21,8 @@ def run_isolated(
 ) -> list[Answers | Exception]:
     """Runs a pass; where it fails, finds out whose fault that is and serves the others.
 
-    A pass that runs out of memory is halved and run again, a single row last. A pass that raises is run bundle by
-    bundle, and the error stays with the bundle that raises it alone.
+    A pass that runs out of memory is halved and run again, a single row last; rows that are coupled stay together. A
+    pass that raises is run bundle by bundle, and the error stays with the bundle that raises it alone.
 
     Args:
         run: Runs a pass and returns the answers to each bundle.
@@ -48,6 +48,9 @@ def run_isolated(
     torch.cuda.empty_cache()
     if rows == 1:
         return [Overloaded("one row is too large for the memory", retry_seconds=1.0, reason="MEMORY")]
+    if len(bundles) == 1 and bundles[0].couples_rows:
+        message = f"{rows} rows that must be answered together are too large for the memory: ask for fewer images"
+        return [Overloaded(message, retry_seconds=1.0, reason="MEMORY")]
     if len(bundles) == 1:
         return [_halved(run, bundles[0], out_of_memory)]
     middle = len(bundles) // 2

@@ -60,6 +60,10 @@ class _Demand:
         return len(self.queries[0].rows)
 
     @property
+    def couples_rows(self) -> bool:
+        return any(query.couples_rows for query in self.queries)
+
+    @property
     def rank(self) -> tuple[bool, int, int, float]:
         run = self.run
         return run.passed_over < PATIENCE, run.job.priority, run.last_served, run.job.arrived
@@ -142,15 +146,21 @@ class Scheduler:
             return None
         lead = ready[0]
         room = self._row_budget(lead.key)
-        shares = []
+        shares: list[Share] = []
         for demand in ready:
             if demand.key != lead.key:
                 continue
             start = demand.handed_out
-            demand.handed_out = min(start + room, demand.row_count)
+            if demand.couples_rows:
+                # Never in parts: it waits for a pass with room for it, and as the first takes all it needs.
+                if shares and demand.row_count > room:
+                    continue
+                demand.handed_out = demand.row_count
+            else:
+                demand.handed_out = min(start + room, demand.row_count)
             room -= demand.handed_out - start
             shares.append(Share(demand, start, demand.handed_out))
-            if not room:
+            if room <= 0:
                 break
         self._note_order(ready, shares)
         return Pass(lead.key.model, tuple(shares))

@@ -92,7 +92,8 @@ class Fourier(Parametrization):
 def color_matrix() -> Tensor:
     """Returns the matrix from decorrelated colours to RGB: the root above divided by its largest column norm."""
     root = torch.tensor(COLOR_CORRELATION_SQRT, dtype=torch.float64)
-    return root / root.norm(dim=0).max()
+    normalized: Tensor = root / root.norm(dim=0).max()
+    return normalized
 
 
 def frequency_scale(height: int, width: int) -> Tensor:

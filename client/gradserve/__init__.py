@@ -21,6 +21,8 @@ from gradserve.errors import (
     Unsupported,
 )
 from gradserve.images import ImageLike
+from gradserve.maximization import Maximization, MaximizeResult, Perturbation, Progress
+from gradserve.objectives import Objective
 from gradserve.requests import MethodLike, TargetLike
 from gradserve.results import ClassScore, Explanation, Metadata, Model
 
@@ -33,11 +35,16 @@ __all__ = [
     "GradserveError",
     "ImageLike",
     "InvalidRequest",
+    "Maximization",
+    "MaximizeResult",
     "Metadata",
     "MethodLike",
     "Model",
     "NotFound",
+    "Objective",
     "Overloaded",
+    "Perturbation",
+    "Progress",
     "TargetLike",
     "Unavailable",
     "Unimplemented",

@@ -255,8 +255,8 @@ def _redirected_steps(request: maximize_pb2.MaximizeRequest, made: Recipe, rule:
     if (needs or asked) and not suits:
         field = "activation_rule" if needs else "redirected_relu_step_count"
         raise Unsupported(
-            f"model {model.name!r} has no ReLU or ReLU6 that keeps images in the first dimension; no rule can change how "
-            "gradients pass them",
+            f"model {model.name!r} has no ReLU or ReLU6 that keeps images in the first dimension; no rule can change "
+            "how gradients pass them",
             field=field,
             reason="METHOD_UNSUPPORTED",
             metadata={"model": model.name},

@@ -190,7 +190,9 @@ def _ascend(
         gradient, pixel_gradient = _carried_back(answer.gradient, rows, pixels, leaf, recipe)
         parameters = parameters + step_of(gradient)
         if recipe.regularization.edits or recipe.constraint or recipe.parametrization is Basis.PIXEL:
-            edited = recipe.regularization.edited(basis.pixels(parameters) - mean, pixel_gradient, step) + mean
+            edited = basis.pixels(parameters)
+            if recipe.regularization.edits:
+                edited = recipe.regularization.edited(edited - mean, pixel_gradient, step) + mean
             if recipe.constraint:
                 edited = recipe.constraint.projected(edited, base)
             parameters = basis.parameters(in_range(edited))

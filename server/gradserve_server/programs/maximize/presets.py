@@ -35,19 +35,20 @@ RECIPES = {
         regularization=Regularization(l2_decay=0.01),
         optimizer=Optimizer(StepRule.NORMALIZED_GRADIENT, 0.02),
     ),
+    # Ends two steps after a blur: what a blur has just gone over is not yet sharp again.
     Preset.YOSINSKI: Recipe(
-        step_count=256,
+        step_count=162,
         regularization=Regularization(
             l2_decay=0.01,
-            blur_sigma_px=0.6,
+            blur_sigma_px=0.5,
             blur_interval_steps=4,
             clip_norm_percent=5,
             clip_contribution_percent=5,
         ),
-        optimizer=Optimizer(StepRule.NORMALIZED_GRADIENT, 0.03),
+        optimizer=Optimizer(StepRule.NORMALIZED_GRADIENT, 0.05),
     ),
     Preset.LUCID: Recipe(
-        step_count=256,
+        step_count=160,
         parametrization=Basis.FOURIER,
         robustness=Robustness(
             pad_px=12,
@@ -55,6 +56,8 @@ RECIPES = {
             scales=tuple(1 + (index - 5) / 50 for index in range(11)),
             degrees=(*map(float, range(-10, 11)), 0.0, 0.0, 0.0, 0.0, 0.0),
         ),
+        # Not in Lucid's defaults, which were chosen for a network with wider first filters.
+        regularization=Regularization(total_variation_weight=5.0),
         optimizer=Optimizer(StepRule.ADAM, 0.05),
         redirected_relu_step_count=16,
     ),

@@ -199,7 +199,7 @@ class channel(_OfLayer):  # noqa: N801
 
     def of(self, activations: Tensor) -> Tensor:
         """Returns the mean of the channel for each row."""
-        return activations[:, self.index].flatten(1).mean(1)
+        return _positions(activations)[:, self.index].mean(1)
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ class direction(_OfLayer):  # noqa: N801
 
     def of(self, activations: Tensor) -> Tensor:
         """Returns the projection for each row."""
-        return activations.flatten(2).mean(2) @ activations.new_tensor(self.vector)
+        return _positions(activations).mean(2) @ activations.new_tensor(self.vector)
 
 
 @dataclass(frozen=True)
@@ -289,8 +289,13 @@ class diversity(_OfLayer):  # noqa: N801
     def of(self, activations: Tensor) -> Tensor:
         """Returns the negative mean similarity for each row; 0 for a row that is alone."""
         count = len(activations)
-        features = activations.flatten(2)
+        features = _positions(activations)
         grams = F.normalize((features @ features.transpose(1, 2)).flatten(1), dim=1)
         similarities = grams @ grams.T
         others = similarities.sum(1) - similarities.diagonal()
         return -others / max(1, count - 1)
+
+
+def _positions(activations: Tensor) -> Tensor:
+    """Returns a layer's output as [rows, channels, positions]; one position where it has none."""
+    return activations.reshape(*activations.shape[:2], -1)

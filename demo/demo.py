@@ -76,8 +76,8 @@ def _section(name: str, title: str, explanations: list[Explanation], caveats: di
         explanation.save(OUT / f"{name}-{explanation.method}.png")
         caveat = caveats[explanation.method]
         caption = f"<b>{explanation.method}</b>"
-        if explanation.layer:
-            caption += f" at layer {html.escape(explanation.layer)}"
+        if explanation.layers:
+            caption += f" at layer {html.escape(', '.join(explanation.layers))}"
         if caveat:
             caption += f"<br><span class=caveat>{html.escape(caveat)}</span>"
         figures.append(_figure(f"out/{name}-{explanation.method}.png", f"{explanation.method} of {title}", caption))
@@ -85,7 +85,7 @@ def _section(name: str, title: str, explanations: list[Explanation], caveats: di
         f"{html.escape(score.label)} {score.probability:.0%}" for score in explanations[0].predictions
     )
     return (
-        f"<section><h2>{html.escape(explanations[0].target.label)}</h2><p>The model says: {predictions}.</p>"
+        f"<section><h2>{html.escape(explanations[0].description)}</h2><p>The model says: {predictions}.</p>"
         f"<div class=row>{''.join(figures)}</div>"
         f"<p class=facts>{len(explanations)} methods in {seconds * 1000:.0f} ms: {facts.pass_count} pass(es) of "
         f"{facts.compute_seconds * 1000:.0f} ms in all, {facts.queue_seconds * 1000:.1f} ms in the queue.</p></section>"

@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gradserve_server.autograd.objective import Objective
 from gradserve_server.autograd.passes import run
 from gradserve_server.autograd.program import Program
 from gradserve_server.imaging.geometry import fit, model_input
 from gradserve_server.models.loading import ModelSpec, prepare
 from gradserve_server.models.model import Model
 from gradserve_server.models.preprocessing import Preprocessing
+from gradserve_server.programs.explain.method import Subject
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Outcome
 from gradserve_server.scheduling.scheduler import Scheduler
@@ -36,6 +38,15 @@ def rows_of(pixels: np.ndarray, model: Model) -> Tensor:
     """Returns a photograph as a row of a pass over `model`."""
     fitted, _ = fit(pixels, model.preprocessing)
     return torch.from_numpy(model_input(fitted, model.preprocessing)).to(model.dtype)
+
+
+def subject_of(rows: Tensor, target: Objective, seed: int = 0, model: Model | None = None, **given: Any) -> Subject:
+    """Makes the subject of an explanation; of a model, if one is given, otherwise with pixels in -1..1."""
+    preprocessing = model.preprocessing if model else Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    black, white = (torch.from_numpy(pixel).to(rows) for pixel in (preprocessing.black, preprocessing.white))
+    if model is not None:
+        given.setdefault("as_grid", lambda layer, output: model.layer(layer).as_grid(output))
+    return Subject(rows, target, black, white, seed, **given)
 
 
 def drive(model: Model, *programs: Program[Any], budget: int = 8) -> "Driven":

@@ -24,11 +24,12 @@ from gradserve.images import ImageLike
 from gradserve.maximization import Maximization, MaximizeResult, Perturbation, Progress
 from gradserve.objectives import Objective
 from gradserve.requests import MethodLike, TargetLike
-from gradserve.results import ClassScore, Explanation, Metadata, Model
+from gradserve.results import ClassScore, Consistency, Explanation, Metadata, Model, TrustReport
 
 __all__ = [
     "ClassScore",
     "Client",
+    "Consistency",
     "DeadlineExceeded",
     "Explanation",
     "FieldViolation",
@@ -46,6 +47,7 @@ __all__ = [
     "Perturbation",
     "Progress",
     "TargetLike",
+    "TrustReport",
     "Unavailable",
     "Unimplemented",
     "Unsupported",

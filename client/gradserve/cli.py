@@ -10,6 +10,7 @@ from gradserve.client import Client
 from gradserve.errors import GradserveError
 from gradserve.maximize_command import add_maximize
 from gradserve.requests import METHODS
+from gradserve.results import TrustReport
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,16 +37,33 @@ def _explain(client: Client, parsed: argparse.Namespace) -> None:
         layer=parsed.layer,
         frame=parsed.frame,
         seed=parsed.seed,
+        trust=parsed.trust,
         **dict(parsed.parameters),
     )
-    target = explanation.target
-    print(f"{explanation.method} of {target.label or target.index}: {target.probability:.1%}")
+    probability = f": {explanation.target.probability:.1%}" if explanation.target else ""
+    print(f"{explanation.method} of {explanation.description}{probability}")
+    if explanation.trust:
+        _print_trust(explanation.trust)
     if parsed.output:
         explanation.save(parsed.output)
         print(f"overlay: {parsed.output}")
     if parsed.heatmap:
         explanation.save(parsed.heatmap)
         print(f"heatmap: {parsed.heatmap}")
+
+
+def _print_trust(trust: TrustReport) -> None:
+    print(trust.summary)
+    for one in trust.consistencies:
+        label = one.prediction.label or one.prediction.index
+        print(
+            f"  {one.transform:28} {label} {one.prediction.probability:.0%}, target {one.target_probability:.0%}, "
+            f"rank correlation {one.rank_correlation:.2f}, top area {one.top_area_overlap:.2f}"
+        )
+    for name in ("insertion_auc", "deletion_auc", "completeness_error", "sensitivity_max", "infidelity"):
+        value = getattr(trust, name)
+        if value is not None:
+            print(f"  {name:28} {value:.3f}")
 
 
 def _models(client: Client, parsed: argparse.Namespace) -> None:
@@ -81,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument(
         "--frame", default="original", choices=("original", "model_input"), help="frame (default %(default)s)"
     )
+    explain.add_argument("--trust", action="store_true", help="say whether to believe it")
     explain.add_argument("--seed", type=int, help="seed of random draws")
     explain.add_argument(
         "--set",

@@ -79,7 +79,7 @@ class Client:
         layer: str | None = None,
         frame: str = "original",
         overlay: bool | Mapping[str, Any] = True,
-        trust: bool = False,
+        trust: bool | Mapping[str, Any] = False,
         seed: int | None = None,
         prediction_count: int | None = None,
         timeout: float | None = None,
@@ -90,12 +90,14 @@ class Client:
         Args:
             image: The image.
             method: Name of the method, for example `saliency`, `guided_backprop`, `grad_cam`.
-            target: Index or label of the class to explain; None for the model's own prediction.
+            target: Index or label of the class to explain; a contrast of two classes or a layer's unit as a mapping
+                (see `TargetLike`); None for the model's own prediction.
             model: Name of the model; None for the server's default.
             layer: Layer for methods that work on one; None for the model's default.
             frame: `original` for a heatmap of the image's size, `model_input` for one of the model's input.
             overlay: Whether to have an overlay rendered; or how, by the names of `OverlayOptions`' fields.
-            trust: Whether to have a trust report.
+            trust: Whether to have a trust report; or what to check, by the names of `TrustOptions`' fields, for example
+                `{"transforms": [{"rotation": {"degrees": 20}}]}`.
             seed: Seed of random draws; None lets the server draw one.
             prediction_count: Number of classes in `predictions`; None for 5.
             timeout: Seconds the call may take; None for the client's.
@@ -135,7 +137,7 @@ class Client:
         model: str | None = None,
         frame: str = "original",
         overlay: bool | Mapping[str, Any] = True,
-        trust: bool = False,
+        trust: bool | Mapping[str, Any] = False,
         seed: int | None = None,
         prediction_count: int | None = None,
         timeout: float | None = None,

@@ -11,8 +11,9 @@ from gradserve.v1 import explain_pb2
 
 MethodLike = str | tuple[str, Mapping[str, Any]]
 """A method: its name, or its name with its parameters by their proto names."""
-TargetLike = int | str
-"""What to explain: the index or the label of a class."""
+TargetLike = int | str | Mapping[str, Any]
+"""What to explain: the index or the label of a class, or another target by the names of `Target`'s fields, for example
+`{"contrast": {"explained": {"class_label": "espresso"}}}` or `{"unit": {"layer": "layer3", "channel": 7}}`."""
 
 METHODS = tuple(field.name for field in explain_pb2.Method.DESCRIPTOR.oneofs_by_name["method"].fields)
 """Names of the methods of the contract."""
@@ -27,7 +28,7 @@ def explain_request(
     frame: str,
     overlay: bool | Mapping[str, Any],
     top_k: int | None,
-    trust: bool,
+    trust: bool | Mapping[str, Any],
     seed: int | None,
     prediction_count: int | None,
 ) -> explain_pb2.ExplainRequest:
@@ -52,15 +53,17 @@ def explain_request(
         request.overlay.SetInParent()
         for name, value in (overlay if isinstance(overlay, Mapping) else {}).items():
             _assign(request.overlay, name, value)
-    if trust:
+    if trust is True or isinstance(trust, Mapping):
         request.trust.SetInParent()
+        for name, value in (trust if isinstance(trust, Mapping) else {}).items():
+            _assign(request.trust, name, value)
     return request
 
 
 def with_layer(method: MethodLike, layer: str | None, parameters: Mapping[str, Any]) -> MethodLike:
     """Returns a method with further parameters, a layer among them if one is given."""
     name, given = (method, {}) if isinstance(method, str) else method
-    return name, {**given, **parameters, **({} if layer is None else {"layer": layer})}
+    return name, {**given, **parameters, **({} if layer is None else {"layers": [layer]})}
 
 
 def _method(method: MethodLike) -> explain_pb2.Method:
@@ -77,6 +80,10 @@ def _method(method: MethodLike) -> explain_pb2.Method:
 
 
 def _target(target: TargetLike) -> explain_pb2.Target:
+    if isinstance(target, Mapping):
+        message = explain_pb2.Target()
+        _fill(message, target)
+        return message
     if isinstance(target, str):
         return explain_pb2.Target(class_label=target)
     return explain_pb2.Target(class_index=target)
@@ -86,6 +93,16 @@ def _assign(message: Message, name: str, value: Any) -> None:
     fields = message.DESCRIPTOR.fields_by_name
     if name not in fields:
         raise TypeError(f"{message.DESCRIPTOR.name} has no parameter {name!r}; it has: {', '.join(fields) or 'none'}")
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            if isinstance(item, Mapping):
+                _fill(getattr(message, name).add(), item)
+            else:
+                getattr(message, name).append(item)
+        return
+    if isinstance(value, Mapping):
+        _fill(getattr(message, name), value)
+        return
     enum = fields[name].enum_type
     if enum is not None and isinstance(value, str):
         prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
@@ -95,6 +112,12 @@ def _assign(message: Message, name: str, value: Any) -> None:
             raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         value = known[value.lower()]
     setattr(message, name, value)
+
+
+def _fill(message: Message, values: Mapping[str, Any]) -> None:
+    message.SetInParent()
+    for name, value in values.items():
+        _assign(message, name, value)
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

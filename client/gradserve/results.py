@@ -59,6 +59,50 @@ class Metadata:
     mean_pass_programs: float
 
 
+@dataclass(frozen=True)
+class Consistency:
+    """Agreement of prediction and map under one transform of the image.
+
+    Attributes:
+        transform: The transform in words, for example `rotation degrees=10`.
+        prediction: The most probable class after it.
+        target_probability: Probability after it of the class explained.
+        rank_correlation: Spearman's, of the map put back with the original map, -1..1.
+        top_area_overlap: Intersection over union of the strongest fifth of the pixels, 0..1.
+    """
+
+    transform: str
+    prediction: ClassScore
+    target_probability: float
+    rank_correlation: float
+    top_area_overlap: float
+
+
+@dataclass(frozen=True)
+class TrustReport:
+    """What is known about the reliability of one explanation; None where it was not asked for or has no meaning.
+
+    Attributes:
+        verdict: `consistent`, `doubtful` or `inconsistent`.
+        summary: The verdict in one sentence.
+        consistencies: Agreement under each transform.
+        insertion_auc: Area under the insertion curve, 0..1, higher is better.
+        deletion_auc: Area under the deletion curve, 0..1, lower is better.
+        completeness_error: The explanation's `approximation_error`.
+        sensitivity_max: Largest relative change of the map under small noise, >= 0, lower is better.
+        infidelity: 0 for a map that foretells changes of the score, 1 for one that says nothing of them.
+    """
+
+    verdict: str
+    summary: str
+    consistencies: tuple[Consistency, ...]
+    insertion_auc: float | None
+    deletion_auc: float | None
+    completeness_error: float | None
+    sensitivity_max: float | None
+    infidelity: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """One method's answer for one target. Shows itself in a notebook.
@@ -67,18 +111,25 @@ class Explanation:
         heatmap: float32 [height, width], signed and unnormalised, in the frame asked for. Read-only.
         overlay: The heatmap rendered over the image; None if it was not asked for.
         method: Name of the method.
-        target: The class explained.
-        layer: Layer used; empty for a method without one.
+        target: The class explained, of a contrast the first one; None for a unit.
+        description: What was explained, in words.
+        layers: Layers used; empty for a method without one.
+        approximation_error: Difference of the sum of attributions from the change of score it should be, as a part of
+            that change; None for a method that promises no sum.
         predictions: The most probable classes, most probable first.
+        trust: The trust report; None if it was not asked for.
         metadata: How it was computed.
     """
 
     heatmap: npt.NDArray[np.float32]
     overlay: PIL.Image.Image | None
     method: str
-    target: ClassScore
-    layer: str
+    target: ClassScore | None
+    description: str
+    layers: tuple[str, ...]
+    approximation_error: float | None
     predictions: tuple[ClassScore, ...]
+    trust: TrustReport | None
     metadata: Metadata
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -179,9 +230,14 @@ def explanations(response: explain_pb2.ExplainResponse) -> list[Explanation]:
             heatmap=to_array(explanation.heatmap),
             overlay=to_picture(explanation.overlay) if explanation.HasField("overlay") else None,
             method=explanation.method,
-            target=_class_score(explanation.target),
-            layer=explanation.layer,
+            target=_class_score(explanation.target) if explanation.HasField("target") else None,
+            description=explanation.target_description,
+            layers=tuple(explanation.layers),
+            approximation_error=(
+                explanation.approximation_error if explanation.HasField("approximation_error") else None
+            ),
             predictions=predictions,
+            trust=_trust(explanation.trust) if explanation.HasField("trust") else None,
             metadata=metadata,
         )
         for explanation in response.explanations
@@ -216,6 +272,37 @@ def models(response: model_pb2.ListModelsResponse) -> list[Model]:
         )
         for model in response.models
     ]
+
+
+def _trust(report: explain_pb2.TrustReport) -> TrustReport:
+    def number(name: str) -> float | None:
+        return getattr(report, name) if report.HasField(name) else None
+
+    return TrustReport(
+        verdict=explain_pb2.Verdict.Name(report.verdict).removeprefix("VERDICT_").lower(),
+        summary=report.summary,
+        consistencies=tuple(
+            Consistency(
+                _in_words(one.transform),
+                _class_score(one.prediction),
+                one.target_probability,
+                one.rank_correlation,
+                one.top_area_overlap,
+            )
+            for one in report.consistencies
+        ),
+        insertion_auc=number("insertion_auc"),
+        deletion_auc=number("deletion_auc"),
+        completeness_error=number("completeness_error"),
+        sensitivity_max=number("sensitivity_max"),
+        infidelity=number("infidelity"),
+    )
+
+
+def _in_words(transform: explain_pb2.Transform) -> str:
+    name = transform.WhichOneof("transform") or ""
+    chosen = getattr(transform, name) if name else transform
+    return " ".join([name, *(f"{field.name}={value:g}" for field, value in chosen.ListFields())])
 
 
 def _class_score(score: common_pb2.ClassScore) -> ClassScore:

@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from tests.conftest import jpeg, photograph
 
-from gradserve import Client, InvalidRequest, NotFound, Unimplemented, Unsupported
+from gradserve import Client, InvalidRequest, NotFound, Unsupported
 from gradserve.v1 import (
     explain_pb2,
     explainer_service_pb2_grpc,
@@ -46,7 +46,7 @@ def test_an_unknown_model_names_the_nearest(client: Client) -> None:
 def test_an_unknown_layer_names_the_nearest_three(client: Client) -> None:
     fails(
         InvalidRequest,
-        "methods[0].grad_cam.layer",
+        "methods[0].grad_cam.layers[0]",
         "blocks.6",
         "blocks.5",
         "blocks.4",
@@ -56,7 +56,7 @@ def test_an_unknown_layer_names_the_nearest_three(client: Client) -> None:
 
 
 def test_a_layer_without_positions(client: Client) -> None:
-    fails(InvalidRequest, "methods[0].grad_cam.layer", "[1000]", "bn2", client=client, layer="classifier")
+    fails(InvalidRequest, "methods[0].grad_cam.layers[0]", "[1000]", "bn2", client=client, layer="classifier")
 
 
 def test_an_unknown_label_names_the_nearest(client: Client) -> None:
@@ -114,8 +114,18 @@ def test_a_negative_seed(client: Client) -> None:
     fails(InvalidRequest, "seed", client=client, seed=-1)
 
 
-def test_a_trust_report_is_not_silently_left_out(client: Client) -> None:
-    fails(Unimplemented, "trust", client=client, trust=True)
+@pytest.mark.parametrize(
+    ("trust", "field"),
+    [
+        ({"step_count": 1001}, "trust.step_count"),
+        ({"sample_count": -1}, "trust.sample_count"),
+        ({"transforms": [{"rotation": {"degrees": 181.0}}]}, "trust.transforms[0].rotation.degrees"),
+        ({"transforms": [{"horizontal_flip": {}}, {"translation": {"x_px": 113}}]}, "trust.transforms[1].x_px"),
+        ({"transforms": [{}]}, "trust.transforms[0]"),
+    ],
+)
+def test_trust_options_out_of_range(client: Client, trust: dict, field: str) -> None:
+    fails(InvalidRequest, field, client=client, trust=trust)
 
 
 class TestImages:

@@ -84,7 +84,7 @@ def test_targets_differ(client: Client) -> None:
 
 def test_the_layer_is_the_callers(client: Client) -> None:
     deep, shallow = client.explain(jpeg("coffee")), client.explain(jpeg("coffee"), layer="blocks.2")
-    assert (deep.layer, shallow.layer) == ("bn2", "blocks.2")
+    assert (deep.layers, shallow.layers) == (("bn2",), ("blocks.2",))
     assert np.abs(deep.heatmap - shallow.heatmap).max() > 0
 
 

@@ -11,6 +11,10 @@ import pytest
 from gradserve.v1 import explain_pb2
 from gradserve_server.imaging.overlay import OverlayOptions
 from gradserve_server.programs.explain import METHODS
+from gradserve_server.programs.explain.baseline import Baseline
+from gradserve_server.programs.explain.transforms import Transform
+from gradserve_server.programs.explain.trust import TrustOptions
+from gradserve_server.rpc.parameters import CHOICES
 
 ROOT = Path(__file__).parents[2]
 ONEOF = explain_pb2.Method.DESCRIPTOR.oneofs_by_name["method"]
@@ -18,6 +22,18 @@ ONEOF = explain_pb2.Method.DESCRIPTOR.oneofs_by_name["method"]
 
 def test_every_method_of_the_contract_has_a_program_and_the_reverse() -> None:
     assert {field.name for field in ONEOF.fields} == set(METHODS)
+
+
+def test_every_baseline_of_the_contract_is_served() -> None:
+    assert {field.name for field in explain_pb2.Baseline.DESCRIPTOR.fields} == set(CHOICES[Baseline])
+
+
+def test_every_transform_of_the_contract_is_served() -> None:
+    assert {field.name for field in explain_pb2.Transform.DESCRIPTOR.fields} == set(CHOICES[Transform])
+
+
+def test_trust_options_are_those_of_the_message() -> None:
+    assert {field.name for field in fields(TrustOptions)} == set(explain_pb2.TrustOptions.DESCRIPTOR.fields_by_name)
 
 
 @pytest.mark.parametrize("name", METHODS)

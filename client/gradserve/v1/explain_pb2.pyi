@@ -104,14 +104,42 @@ class ExplainResponse(_message.Message):
     def __init__(self, explanations: _Optional[_Iterable[_Union[Explanation, _Mapping]]] = ..., predictions: _Optional[_Iterable[_Union[_common_pb2.ClassScore, _Mapping]]] = ..., metadata: _Optional[_Union[_common_pb2.Metadata, _Mapping]] = ...) -> None: ...
 
 class Target(_message.Message):
-    __slots__ = ("class_index", "class_label", "top_k")
+    __slots__ = ("class_index", "class_label", "top_k", "contrast", "unit")
     CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
     CLASS_LABEL_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
+    CONTRAST_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
     class_index: int
     class_label: str
     top_k: int
-    def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ..., top_k: _Optional[int] = ...) -> None: ...
+    contrast: Contrast
+    unit: Unit
+    def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ..., top_k: _Optional[int] = ..., contrast: _Optional[_Union[Contrast, _Mapping]] = ..., unit: _Optional[_Union[Unit, _Mapping]] = ...) -> None: ...
+
+class Contrast(_message.Message):
+    __slots__ = ("explained", "against")
+    EXPLAINED_FIELD_NUMBER: _ClassVar[int]
+    AGAINST_FIELD_NUMBER: _ClassVar[int]
+    explained: ClassReference
+    against: ClassReference
+    def __init__(self, explained: _Optional[_Union[ClassReference, _Mapping]] = ..., against: _Optional[_Union[ClassReference, _Mapping]] = ...) -> None: ...
+
+class ClassReference(_message.Message):
+    __slots__ = ("class_index", "class_label")
+    CLASS_INDEX_FIELD_NUMBER: _ClassVar[int]
+    CLASS_LABEL_FIELD_NUMBER: _ClassVar[int]
+    class_index: int
+    class_label: str
+    def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ...) -> None: ...
+
+class Unit(_message.Message):
+    __slots__ = ("layer", "channel")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    layer: str
+    channel: int
+    def __init__(self, layer: _Optional[str] = ..., channel: _Optional[int] = ...) -> None: ...
 
 class Method(_message.Message):
     __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam")
@@ -126,6 +154,38 @@ class Method(_message.Message):
     grad_cam: GradCam
     guided_grad_cam: GuidedGradCam
     def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ...) -> None: ...
+
+class Baseline(_message.Message):
+    __slots__ = ("black", "white", "mean", "blurred", "image")
+    BLACK_FIELD_NUMBER: _ClassVar[int]
+    WHITE_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    BLURRED_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    black: BlackBaseline
+    white: WhiteBaseline
+    mean: MeanBaseline
+    blurred: BlurredBaseline
+    image: _image_pb2.Image
+    def __init__(self, black: _Optional[_Union[BlackBaseline, _Mapping]] = ..., white: _Optional[_Union[WhiteBaseline, _Mapping]] = ..., mean: _Optional[_Union[MeanBaseline, _Mapping]] = ..., blurred: _Optional[_Union[BlurredBaseline, _Mapping]] = ..., image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ...) -> None: ...
+
+class BlackBaseline(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WhiteBaseline(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MeanBaseline(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BlurredBaseline(_message.Message):
+    __slots__ = ("sigma_px",)
+    SIGMA_PX_FIELD_NUMBER: _ClassVar[int]
+    sigma_px: float
+    def __init__(self, sigma_px: _Optional[float] = ...) -> None: ...
 
 class Saliency(_message.Message):
     __slots__ = ("reduction",)
@@ -146,24 +206,24 @@ class GuidedBackprop(_message.Message):
     def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
 
 class GradCam(_message.Message):
-    __slots__ = ("layer", "relu", "interpolation")
-    LAYER_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("layers", "relu", "interpolation")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
     RELU_FIELD_NUMBER: _ClassVar[int]
     INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
-    layer: str
+    layers: _containers.RepeatedScalarFieldContainer[str]
     relu: bool
     interpolation: Interpolation
-    def __init__(self, layer: _Optional[str] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ...) -> None: ...
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ...) -> None: ...
 
 class GuidedGradCam(_message.Message):
-    __slots__ = ("layer", "reduction", "interpolation")
-    LAYER_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("layers", "reduction", "interpolation")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
     REDUCTION_FIELD_NUMBER: _ClassVar[int]
     INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
-    layer: str
+    layers: _containers.RepeatedScalarFieldContainer[str]
     reduction: ChannelReduction
     interpolation: Interpolation
-    def __init__(self, layer: _Optional[str] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ..., interpolation: _Optional[_Union[Interpolation, str]] = ...) -> None: ...
+    def __init__(self, layers: _Optional[_Iterable[str]] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ..., interpolation: _Optional[_Union[Interpolation, str]] = ...) -> None: ...
 
 class OverlayOptions(_message.Message):
     __slots__ = ("format", "color_map", "polarity", "opacity", "clip_percent_lowerbound", "clip_percent_upperbound", "background")
@@ -184,26 +244,34 @@ class OverlayOptions(_message.Message):
     def __init__(self, format: _Optional[_Union[_image_pb2.ImageFormat, str]] = ..., color_map: _Optional[str] = ..., polarity: _Optional[_Union[Polarity, str]] = ..., opacity: _Optional[float] = ..., clip_percent_lowerbound: _Optional[float] = ..., clip_percent_upperbound: _Optional[float] = ..., background: _Optional[_Union[OverlayBackground, str]] = ...) -> None: ...
 
 class Explanation(_message.Message):
-    __slots__ = ("method", "target", "heatmap", "overlay", "layer", "trust")
+    __slots__ = ("method", "target", "heatmap", "overlay", "layers", "trust", "approximation_error", "target_description")
     METHOD_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     HEATMAP_FIELD_NUMBER: _ClassVar[int]
     OVERLAY_FIELD_NUMBER: _ClassVar[int]
-    LAYER_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
     TRUST_FIELD_NUMBER: _ClassVar[int]
+    APPROXIMATION_ERROR_FIELD_NUMBER: _ClassVar[int]
+    TARGET_DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     method: str
     target: _common_pb2.ClassScore
     heatmap: _image_pb2.Tensor
     overlay: _image_pb2.Picture
-    layer: str
+    layers: _containers.RepeatedScalarFieldContainer[str]
     trust: TrustReport
-    def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[_common_pb2.ClassScore, _Mapping]] = ..., heatmap: _Optional[_Union[_image_pb2.Tensor, _Mapping]] = ..., overlay: _Optional[_Union[_image_pb2.Picture, _Mapping]] = ..., layer: _Optional[str] = ..., trust: _Optional[_Union[TrustReport, _Mapping]] = ...) -> None: ...
+    approximation_error: float
+    target_description: str
+    def __init__(self, method: _Optional[str] = ..., target: _Optional[_Union[_common_pb2.ClassScore, _Mapping]] = ..., heatmap: _Optional[_Union[_image_pb2.Tensor, _Mapping]] = ..., overlay: _Optional[_Union[_image_pb2.Picture, _Mapping]] = ..., layers: _Optional[_Iterable[str]] = ..., trust: _Optional[_Union[TrustReport, _Mapping]] = ..., approximation_error: _Optional[float] = ..., target_description: _Optional[str] = ...) -> None: ...
 
 class TrustOptions(_message.Message):
-    __slots__ = ("transforms",)
+    __slots__ = ("transforms", "step_count", "sample_count")
     TRANSFORMS_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
     transforms: _containers.RepeatedCompositeFieldContainer[Transform]
-    def __init__(self, transforms: _Optional[_Iterable[_Union[Transform, _Mapping]]] = ...) -> None: ...
+    step_count: int
+    sample_count: int
+    def __init__(self, transforms: _Optional[_Iterable[_Union[Transform, _Mapping]]] = ..., step_count: _Optional[int] = ..., sample_count: _Optional[int] = ...) -> None: ...
 
 class Transform(_message.Message):
     __slots__ = ("horizontal_flip", "translation", "rotation")

@@ -45,6 +45,15 @@ class Objective(ABC):
         """Whether a row's value depends on the other rows of its query, which must then stay in one chunk."""
         return False
 
+    @property
+    def ranked(self) -> bool:
+        """Whether it depends on the order of each row's own classes."""
+        return False
+
+    def settled(self, logits: Tensor) -> "Objective":
+        """Returns this objective with the classes it ranks settled by `logits` [classes]."""
+        return self
+
     @abstractmethod
     def __call__(self, outputs: Outputs) -> Tensor:
         """Returns the value of each row, [rows]. `outputs` are those of one query, never of a whole pass."""
@@ -85,6 +94,13 @@ class _Sum(Objective):
     def couples_rows(self) -> bool:
         return self.left.couples_rows or self.right.couples_rows
 
+    @property
+    def ranked(self) -> bool:
+        return self.left.ranked or self.right.ranked
+
+    def settled(self, logits: Tensor) -> Objective:
+        return _Sum(self.left.settled(logits), self.right.settled(logits))
+
     def __call__(self, outputs: Outputs) -> Tensor:
         return self.left(outputs) + self.right(outputs)
 
@@ -105,6 +121,13 @@ class _Scaled(Objective):
     @property
     def couples_rows(self) -> bool:
         return self.term.couples_rows
+
+    @property
+    def ranked(self) -> bool:
+        return self.term.ranked
+
+    def settled(self, logits: Tensor) -> Objective:
+        return _Scaled(self.factor, self.term.settled(logits))
 
     def __call__(self, outputs: Outputs) -> Tensor:
         return self.factor * self.term(outputs)
@@ -148,6 +171,15 @@ class ranked_class_score(_OfLogits):  # noqa: N801
     """
 
     rank: int = 0
+
+    @property
+    def ranked(self) -> bool:
+        """It does."""
+        return True
+
+    def settled(self, logits: Tensor) -> Objective:
+        """Returns the score of the class that has this rank in `logits`."""
+        return class_score(int(logits.sort(descending=True, stable=True).indices[self.rank]))
 
     def of(self, logits: Tensor) -> Tensor:
         """Returns the logit of the class of this rank for each row."""

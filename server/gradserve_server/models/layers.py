@@ -30,6 +30,16 @@ class Layer:
         """Whether the output is [channels, height, width] with more than one position."""
         return len(self.shape) == 3 and self.shape[1] * self.shape[2] > 1
 
+    def as_grid(self, output: Tensor) -> Tensor:
+        """Arranges outputs of this layer as [rows, channels, height, width].
+
+        Raises:
+            ValueError: The layer has no positions.
+        """
+        if not self.spatial:
+            raise ValueError(f"layer {self.name!r} has no positions")
+        return output
+
 
 def trace_layers(module: nn.Module, sample: Tensor) -> tuple[Layer, ...]:
     """Runs `module` once on `sample` and returns its layers in the order their outputs are ready.

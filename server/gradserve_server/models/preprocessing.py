@@ -37,6 +37,16 @@ class Preprocessing:
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, not {self.std}")
 
+    @property
+    def black(self) -> npt.NDArray[np.float32]:
+        """A black pixel as the model's input, [1, 3, 1, 1]."""
+        return self.normalize(np.zeros((1, 1, 3), np.float32))[None]
+
+    @property
+    def white(self) -> npt.NDArray[np.float32]:
+        """A white pixel as the model's input, [1, 3, 1, 1]."""
+        return self.normalize(np.ones((1, 1, 3), np.float32))[None]
+
     def normalize(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Turns pixels [height, width, 3] in 0..1 into the model's input [3, height, width]."""
         normal = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)

@@ -38,7 +38,9 @@ from gradserve_server.programs.maximize.presets import DEFAULT_EPSILON, Preset, 
 from gradserve_server.programs.maximize.recipe import Basis, Recipe, Start
 from gradserve_server.programs.maximize.regularizers import Regularization
 from gradserve_server.programs.maximize.transforms import Robustness
-from gradserve_server.rpc.requests import _check_count, _enum, _seed, array, image_pixels
+from gradserve_server.rpc.parameters import enum_member
+from gradserve_server.rpc.requests import _seed, array, image_pixels
+from gradserve_server.rpc.targets import check_count
 
 SHORTEST_SIDE = 16
 MOST_CHOICES = 100
@@ -103,7 +105,7 @@ def maximize_call(request: maximize_pb2.MaximizeRequest, repository: Repository,
     count = _integer(request, "count", 1, settings.images) or 1
     if given and count > 1:
         raise InvalidInput(f"from a given image all {count} would be the same; ask for 1", field="count")
-    _check_count(len(request.objectives), settings.objectives, "objectives")
+    check_count(len(request.objectives), settings.objectives, "objectives")
     if not request.objectives and not preset.attacks:
         raise InvalidInput("give at least one objective", field="objectives", reason="MISSING_OBJECTIVE")
     rule = _enum_field(ActivationRule, request, "activation_rule") or ActivationRule.STANDARD
@@ -212,7 +214,7 @@ def _check_recipe(made: Recipe) -> None:
         ("scales", robustness.scales, 0.5, 2.0),
         ("degrees", robustness.degrees, -360.0, 360.0),
     ):
-        _check_count(len(choices), MOST_CHOICES, f"robustness.{name}")
+        check_count(len(choices), MOST_CHOICES, f"robustness.{name}")
         for index, choice in enumerate(choices):
             _in(choice, low, high, f"robustness.{name}[{index}]")
     _in(regularization.l2_decay, 0, 1, "regularization.l2_decay")
@@ -276,7 +278,7 @@ def _overridden(part: Part, request: Message, name: str) -> Part:
         descriptor = message.DESCRIPTOR.fields_by_name[field.name]
         if descriptor.type == FieldDescriptor.TYPE_ENUM:
             try:
-                value: Any = _enum(ENUMS[field.name], message, descriptor)
+                value: Any = enum_member(ENUMS[field.name], message, descriptor)
             except RequestError as error:
                 raise error.within(name) from error.__cause__
         elif descriptor.has_presence:
@@ -396,7 +398,7 @@ def _margin(request: maximize_pb2.MaximizeRequest) -> float | None:
 
 
 def _enum_field(kind: Any, message: Message, name: str) -> Any:
-    return _enum(kind, message, message.DESCRIPTOR.fields_by_name[name])
+    return enum_member(kind, message, message.DESCRIPTOR.fields_by_name[name])
 
 
 def _integer(message: Message, name: str, low: int, high: int) -> int | None:

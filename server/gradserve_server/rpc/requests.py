@@ -1,30 +1,30 @@
 """From messages to the domain. Everything that can be wrong with a request is found here, before any work."""
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from math import prod
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import Message
 
 from gradserve.v1 import explain_pb2, image_pb2
-from gradserve_server.autograd.objective import Objective, class_score, ranked_class_score
 from gradserve_server.config import Settings
-from gradserve_server.errors import InvalidInput, NotServed, RequestError
+from gradserve_server.errors import InvalidInput, RequestError
 from gradserve_server.imaging.decode import Pixels, check_pixel_count, decode
+from gradserve_server.imaging.geometry import fit, model_input
 from gradserve_server.imaging.overlay import OverlayOptions
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.programs.explain.method import Method
+from gradserve_server.programs.explain.trust import TrustOptions
+from gradserve_server.rpc.parameters import ReadImage, enum_member, method, parameters
 from gradserve_server.rpc.support import supported
+from gradserve_server.rpc.targets import Target, check_count, targets
 
-Parameters = TypeVar("Parameters")
+Options = TypeVar("Options")
 
 DTYPES: dict[int, np.dtype[Any]] = {
     image_pb2.DATA_TYPE_UINT8: np.dtype("u1"),
@@ -51,71 +51,93 @@ class ExplainCall:
         targets: What to explain, expanded.
         frame: What the heatmaps are aligned with.
         overlay: How to render; None for no overlay.
+        trust: What to check; None for no trust report.
         seed: Seed of all noise.
         prediction_count: Number of classes to list.
     """
 
     model: Model
     methods: tuple[Method, ...]
-    targets: tuple[Objective, ...]
+    targets: tuple[Target, ...]
     frame: Frame
     overlay: OverlayOptions | None
+    trust: TrustOptions | None
     seed: int
     prediction_count: int
 
 
+def explain_image(request: explain_pb2.ExplainRequest, settings: Settings) -> Pixels:
+    """Decodes the image of a request. Slow: for the pool.
+
+    Raises:
+        InvalidInput: It is missing, damaged or too large.
+    """
+    try:
+        return image_pixels(request.image, settings)
+    except RequestError as error:
+        raise error.within("image") from error.__cause__
+
+
 def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, settings: Settings) -> ExplainCall:
-    """Checks all of a request but its image.
+    """Checks all of a request but its image. Slow where a parameter holds an image: for the pool.
 
     Raises:
         InvalidInput: A field's value can never be served.
         NotFound: There is no such model.
         Unsupported: The model cannot serve a method.
-        NotServed: It asks for something this version does not answer.
+        NotServed: This version has no such method.
     """
     model = repository.get(request.model)
-    if request.HasField("trust"):
-        raise NotServed("this version answers no trust report; leave `trust` unset", field="trust")
     if not request.methods:
         raise InvalidInput("give at least one method", field="methods", metadata={"known": ", ".join(sorted(METHODS))})
-    _check_count(len(request.methods), settings.methods, "methods")
+    check_count(len(request.methods), settings.methods, "methods")
     prediction_count = request.prediction_count if request.HasField("prediction_count") else 5
     if not 1 <= prediction_count <= 100:
         raise InvalidInput(f"must be 1 to 100, not {prediction_count}", field="prediction_count")
+
+    def read_image(image: image_pb2.Image) -> npt.NDArray[np.float32]:
+        fitted, _ = fit(image_pixels(image, settings), model.preprocessing)
+        return model_input(fitted, model.preprocessing)
+
+    methods = tuple(
+        _method(message, f"methods[{index}]", model, read_image) for index, message in enumerate(request.methods)
+    )
     return ExplainCall(
         model=model,
-        methods=tuple(_method(method, model, f"methods[{index}]") for index, method in enumerate(request.methods)),
-        targets=_targets(request.targets, model, settings.targets),
-        frame=_enum(Frame, request, request.DESCRIPTOR.fields_by_name["frame"]) or Frame.ORIGINAL,
-        overlay=_overlay(request),
+        methods=methods,
+        targets=targets(request.targets, methods, model, settings.targets),
+        frame=enum_member(Frame, request, request.DESCRIPTOR.fields_by_name["frame"]) or Frame.ORIGINAL,
+        overlay=_options(OverlayOptions, request, "overlay"),
+        trust=_trust(request, model),
         seed=_seed(request),
         prediction_count=min(prediction_count, model.class_count),
     )
 
 
 def image_pixels(image: image_pb2.Image, settings: Settings) -> Pixels:
-    """Decodes an image. Slow: for the pool.
+    """Decodes an image; the field of an error is within the image. Slow: for the pool.
 
     Raises:
         InvalidInput: It is missing, damaged or too large.
     """
     source = image.WhichOneof("source")
     if source is None:
-        raise InvalidInput("give an image: `encoded` or `pixels`", field="image", reason="MISSING_IMAGE")
+        raise InvalidInput("give an image: `encoded` or `pixels`", reason="MISSING_IMAGE")
     data = image.encoded if source == "encoded" else image.pixels.data
-    try:
-        if len(data) > settings.image_bytes:
-            raise InvalidInput(
-                f"the image has {len(data)} bytes; at most {settings.image_bytes} are served",
-                field=source,
-                reason="IMAGE_TOO_LARGE",
-                metadata={"bytes": str(len(data)), "max_bytes": str(settings.image_bytes)},
-            )
-        if source == "encoded":
-            return decode(image.encoded, settings.image_pixels)
-        return _pixels(image.pixels, settings.image_pixels)
-    except RequestError as error:
-        raise error.within("image") from error.__cause__
+    if len(data) > settings.image_bytes:
+        raise InvalidInput(
+            f"the image has {len(data)} bytes; at most {settings.image_bytes} are served",
+            field=source,
+            reason="IMAGE_TOO_LARGE",
+            metadata={"bytes": str(len(data)), "max_bytes": str(settings.image_bytes)},
+        )
+    if source == "encoded":
+        return decode(image.encoded, settings.image_pixels)
+    return _pixels(image.pixels, settings.image_pixels)
+
+
+def _no_image(image: image_pb2.Image) -> npt.NDArray[np.float32]:
+    raise TypeError("options hold no image")
 
 
 def check_heatmap_bytes(call: ExplainCall, pixels: Pixels, settings: Settings) -> None:
@@ -169,49 +191,35 @@ def _pixels(tensor: image_pb2.Tensor, max_pixels: int) -> Pixels:
     return values
 
 
-def _method(message: explain_pb2.Method, model: Model, path: str) -> Method:
+def _method(message: explain_pb2.Method, path: str, model: Model, read_image: ReadImage) -> Method:
     name = message.WhichOneof("method")
-    if name is None:
-        raise InvalidInput(f"give one of {', '.join(sorted(METHODS))}", field=path, reason="MISSING_METHOD")
     try:
-        return supported(_parameters(METHODS[name], getattr(message, name)), model)
+        chosen = method(message, read_image)
+    except RequestError as error:
+        raise error.within(path) from error.__cause__
+    try:
+        return supported(chosen, model)
     except RequestError as error:
         raise error.within(f"{path}.{name}") from error.__cause__
 
 
-def _targets(messages: Sequence[explain_pb2.Target], model: Model, limit: int) -> tuple[Objective, ...]:
-    targets: list[Objective] = []
-    for index, message in enumerate(messages):
-        try:
-            targets += _target(message, model, limit)
-        except RequestError as error:
-            raise error.within(f"targets[{index}]") from error.__cause__
-    _check_count(len(targets), limit, "targets")
-    return tuple(targets) or (ranked_class_score(0),)
-
-
-def _target(message: explain_pb2.Target, model: Model, limit: int) -> list[Objective]:
-    match message.WhichOneof("target"):
-        case "class_index":
-            return [class_score(model.check_class(message.class_index))]
-        case "class_label":
-            return [class_score(model.class_of_label(message.class_label))]
-        case "top_k":
-            highest = min(limit, model.class_count)
-            if not 1 <= message.top_k <= highest:
-                raise InvalidInput(f"must be 1 to {highest}, not {message.top_k}", field="top_k")
-            return [ranked_class_score(rank) for rank in range(message.top_k)]
-        case _:
-            return [ranked_class_score(0)]
-
-
-def _overlay(request: explain_pb2.ExplainRequest) -> OverlayOptions | None:
-    if not request.HasField("overlay"):
+def _options(kind: type[Options], request: explain_pb2.ExplainRequest, name: str) -> Options | None:
+    if not request.HasField(name):
         return None
     try:
-        return _parameters(OverlayOptions, request.overlay)
+        return parameters(kind, getattr(request, name), _no_image)
     except RequestError as error:
-        raise error.within("overlay") from error.__cause__
+        raise error.within(name) from error.__cause__
+
+
+def _trust(request: explain_pb2.ExplainRequest, model: Model) -> TrustOptions | None:
+    options = _options(TrustOptions, request, "trust")
+    for index, transform in enumerate(options.transforms if options else ()):
+        try:
+            transform.check(model.preprocessing.height, model.preprocessing.width)
+        except RequestError as error:
+            raise error.within(f"trust.transforms[{index}]") from error.__cause__
+    return options
 
 
 def _seed(request: explain_pb2.ExplainRequest) -> int:
@@ -220,43 +228,3 @@ def _seed(request: explain_pb2.ExplainRequest) -> int:
     if request.seed < 0:
         raise InvalidInput(f"must not be negative: {request.seed}", field="seed")
     return request.seed
-
-
-def _check_count(count: int, limit: int, field: str) -> None:
-    if count > limit:
-        raise InvalidInput(
-            f"{count} are too many; at most {limit} are served in one request",
-            field=field,
-            reason="TOO_MANY",
-            metadata={"count": str(count), "limit": str(limit)},
-        )
-
-
-def _parameters(kind: type[Parameters], message: Message) -> Parameters:
-    """Makes a frozen dataclass of the message whose fields it names. Unset fields have the dataclass's defaults."""
-    types = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for field in fields(kind):  # type: ignore[arg-type]  # a dataclass
-        descriptor = message.DESCRIPTOR.fields_by_name[field.name]
-        if descriptor.type == FieldDescriptor.TYPE_ENUM:
-            value = _enum(types[field.name], message, descriptor)
-        elif descriptor.has_presence:
-            value = getattr(message, field.name) if message.HasField(field.name) else None
-        else:
-            value = getattr(message, field.name) or None
-        if value is not None:
-            values[field.name] = value
-    return kind(**values)
-
-
-def _enum(kind: Any, message: Message, descriptor: Any) -> Any:
-    """Returns the member of `kind` that an enum field names without its prefix; None when unspecified."""
-    number = getattr(message, descriptor.name)
-    enum = descriptor.enum_type
-    if number == 0:
-        return None
-    if number not in enum.values_by_number:
-        known = ", ".join(value.name for value in enum.values if value.number)
-        raise InvalidInput(f"{number} is not one of {known}", field=descriptor.name)
-    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
-    return kind[enum.values_by_number[number].name.removeprefix(prefix)]

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve.v1 import common_pb2, explain_pb2, image_pb2, model_pb2
-from gradserve_server.autograd.objective import Objective, class_score, ranked_class_score
+from gradserve_server.autograd.objective import Objective, channel, class_score, ranked_class_score
 from gradserve_server.config import Settings
 from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.encode import encode
@@ -16,8 +16,12 @@ from gradserve_server.imaging.overlay import COLOR_MAPS, OverlayOptions, render,
 from gradserve_server.models.model import Model
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.programs.explain.explanation import Explained
+from gradserve_server.programs.explain.transforms import Transform
+from gradserve_server.programs.explain.trust import TrustReport
+from gradserve_server.rpc.parameters import CHOICES
 from gradserve_server.rpc.requests import DTYPES, ExplainCall, Frame
 from gradserve_server.rpc.support import refusal
+from gradserve_server.rpc.targets import Target
 from gradserve_server.scheduling.calibration import Calibration
 from gradserve_server.scheduling.job import Outcome, Usage
 
@@ -44,18 +48,23 @@ def explain_response(
         predictions=[classes.score(index) for index in classes.order[: call.prediction_count]],
         metadata=metadata(call.model, outcome.usage, call.seed),
     )
-    for (method, target), values in zip(pairs, explained.maps, strict=True):
-        heatmap = np.asarray(values, np.float32)
+    for (method, target), found in zip(pairs, explained.maps, strict=True):
+        heatmap = np.asarray(found.values, np.float32)
         if call.frame is Frame.ORIGINAL:
             heatmap = placement.on_original(heatmap)
         explanation = response.explanations.add(
             method=method.name(),
-            target=classes.score(classes.index_of(target)),
+            target=classes.explained(target),
+            target_description=classes.describe(target),
             heatmap=tensor(heatmap),
-            layer=getattr(method, "layer", ""),
+            layers=getattr(method, "layers", ()),
+            approximation_error=found.approximation_error,
         )
+        if found.trust is not None:
+            index = explanation.target.class_index if explanation.HasField("target") else None
+            explanation.trust.CopyFrom(_trust(found.trust, index, call.model))
         if call.overlay is not None:
-            explanation.overlay.CopyFrom(_overlay(values, heatmap, picture, call.overlay))
+            explanation.overlay.CopyFrom(_overlay(found.values, heatmap, picture, call.overlay))
     return response
 
 
@@ -129,14 +138,59 @@ class Classes:
             logit=self._logits[index],
         )
 
-    def index_of(self, target: Objective) -> int:
-        """Returns the class that a target stands for on this image."""
+    def explained(self, target: Target) -> common_pb2.ClassScore | None:
+        """Builds the score of the class that a target explains; None for a unit."""
+        return None if target.explained is None else self.score(self._index(target.explained))
+
+    def describe(self, target: Target) -> str:
+        """Says what a target explains."""
         match target:
+            case Target(explained=Objective() as explained, against=Objective() as against):
+                return f"{self._name(explained)}, not {self._name(against)}"
+            case Target(explained=Objective() as explained):
+                return self._name(explained)
+            case Target(objective=channel(layer, index)):
+                return f"channel {index} of {layer}"
+        raise TypeError(f"{target} has no description")
+
+    def _name(self, objective: Objective) -> str:
+        index = self._index(objective)
+        return self._labels[index] if self._labels else str(index)
+
+    def _index(self, objective: Objective) -> int:
+        match objective:
             case class_score(index):
                 return index
             case ranked_class_score(rank):
                 return self.order[rank]
-        raise TypeError(f"{target} is not a class")
+        raise TypeError(f"{objective} is not a class")
+
+
+def _trust(found: TrustReport, explained: int | None, model: Model) -> explain_pb2.TrustReport:
+    message = explain_pb2.TrustReport(
+        insertion_auc=found.insertion_auc,
+        deletion_auc=found.deletion_auc,
+        completeness_error=found.completeness_error,
+        sensitivity_max=found.sensitivity_max,
+        infidelity=found.infidelity,
+        verdict=f"VERDICT_{found.verdict.name}",
+        summary=found.summary,
+    )
+    for one in found.consistencies:
+        classes = Classes(one.logits, model)
+        message.consistencies.add(
+            transform=_transform(one.transform),
+            prediction=classes.score(classes.order[0]),
+            target_probability=None if explained is None else classes.score(explained).probability,
+            rank_correlation=one.rank_correlation,
+            top_area_overlap=one.top_area_overlap,
+        )
+    return message
+
+
+def _transform(transform: Transform) -> explain_pb2.Transform:
+    names = {kind: name for name, kind in CHOICES[Transform].items()}
+    return explain_pb2.Transform(**{names[type(transform)]: vars(transform)})
 
 
 def _overlay(

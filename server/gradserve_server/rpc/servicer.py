@@ -7,8 +7,6 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from grpc import aio
 
 from gradserve.v1 import (
@@ -53,20 +51,27 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
 
     async def Explain(self, request: explain_pb2.ExplainRequest, context: Context) -> explain_pb2.ExplainResponse:  # noqa: N802
         """Says which parts of an image made a model see a class."""
-        call = requests.explain_call(request, self._models(), self._settings)
-        preprocessing = call.model.preprocessing
+        repository = self._models()
 
-        def prepare() -> tuple[Pixels, Pixels, Placement, npt.NDArray[np.float32]]:
-            original = requests.image_pixels(request.image, self._settings)
+        def prepare() -> tuple[requests.ExplainCall, Pixels, Pixels, Placement]:
+            call = requests.explain_call(request, repository, self._settings)
+            original = requests.explain_image(request, self._settings)
             requests.check_heatmap_bytes(call, original, self._settings)
-            fitted, placement = fit(original, preprocessing)
-            return original, fitted, placement, model_input(fitted, preprocessing)
+            return call, original, *fit(original, call.model.preprocessing)
 
-        original, fitted, placement, rows = await self._in_pool(prepare)
+        call, original, fitted, placement = await self._in_pool(prepare)
+        preprocessing = call.model.preprocessing
         job = Job(
             model=call.model,
-            start=partial(explain, methods=call.methods, targets=call.targets, seed=call.seed),
-            inputs=(rows,),
+            start=partial(
+                explain,
+                methods=call.methods,
+                targets=[target.objective for target in call.targets],
+                seed=call.seed,
+                trust=call.trust,
+                as_grid=lambda layer, output: call.model.layer(layer).as_grid(output),
+            ),
+            inputs=(model_input(fitted, preprocessing), preprocessing.black, preprocessing.white),
             deadline=time.monotonic() + remaining_seconds(context),
         )
         outcome = await asyncio.wrap_future(self._worker.submit(job))

@@ -1,17 +1,32 @@
 """The program of one request: all its methods and targets on one image."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from gradserve_server.autograd.objective import Objective
 from gradserve_server.autograd.program import Program, ask, host, together
 from gradserve_server.autograd.query import Query
-from gradserve_server.programs.explain.method import Method
+from gradserve_server.programs.explain.method import Attribution, Method, Subject, settle
+from gradserve_server.programs.explain.trust import TrustOptions, TrustReport, report
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """One method's answer for one target.
+
+    Attributes:
+        values: [height, width].
+        approximation_error: As in `Attribution`.
+        trust: The trust report, if one was asked for.
+    """
+
+    values: npt.NDArray[Any]
+    approximation_error: float | None
+    trust: TrustReport | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,16 +34,26 @@ class Explained:
     """Maps and what the model says of the image.
 
     Attributes:
-        maps: One [height, width] for each method and target: all targets of the first method, then of the second.
+        maps: One for each method and target: all targets of the first method, then of the second.
         logits: [classes].
     """
 
-    maps: tuple[npt.NDArray[Any], ...]
+    maps: tuple[Map, ...]
     logits: npt.NDArray[Any]
 
 
-def explain(rows: Tensor, methods: Sequence[Method], targets: Sequence[Objective], seed: int) -> Program[Explained]:
-    """Explains the image `rows` [1, 3, height, width] by each method for each target.
+def explain(
+    rows: Tensor,
+    black: Tensor,
+    white: Tensor,
+    *,
+    methods: Sequence[Method],
+    targets: Sequence[Objective],
+    seed: int,
+    as_grid: Callable[[str, Tensor], Tensor],
+    trust: TrustOptions | None = None,
+) -> Program[Explained]:
+    """Explains an image by each method for each target, with a trust report if asked for. Arguments as in `Subject`.
 
     Each method and target draws its noise from a source of its own, seeded alike: an answer does not depend on what
     else was asked.
@@ -36,17 +61,22 @@ def explain(rows: Tensor, methods: Sequence[Method], targets: Sequence[Objective
     Raises:
         NotFinite: A map or a logit is not finite.
     """
-
-    def noise() -> torch.Generator:
-        return torch.Generator(rows.device).manual_seed(seed)
-
-    logits, *maps = yield from together(
-        _logits(rows),
-        *(method.explain(rows, target, noise()) for method in methods for target in targets),
-    )
-    return Explained(tuple(host(values) for values in maps), host(logits))
+    subjects = [Subject(rows, target, black, white, seed, as_grid) for target in targets]
+    programs: list[Program[Any]] = [_map(method, subject, trust) for method in methods for subject in subjects]
+    answer, *maps = yield from together(ask(Query(rows, logits=True)), *programs)
+    return Explained(tuple(maps), host(answer.logits[0]))
 
 
-def _logits(rows: Tensor) -> Program[Tensor]:
-    answer = yield from ask(Query(rows, logits=True))
-    return answer.logits[0]
+def _map(method: Method, subject: Subject, trust: TrustOptions | None) -> Program[Map]:
+    if trust is None:
+        return _finished((yield from method.explain(subject)), None)
+    subject = yield from settle(subject)
+    both: list[Program[Any]] = [ask(Query(subject.rows, logits=True)), method.explain(subject)]
+    answer, attribution = yield from together(*both)
+    found = yield from report(subject, method, attribution, answer.logits[0], trust)
+    return _finished(attribution, found)
+
+
+def _finished(attribution: Attribution, trust: TrustReport | None) -> Map:
+    error = attribution.approximation_error
+    return Map(host(attribution.values), None if error is None else float(host(error)), trust)

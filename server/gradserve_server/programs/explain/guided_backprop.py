@@ -3,23 +3,14 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from gradserve_server.autograd.objective import Objective
 from gradserve_server.autograd.program import Program, ask
 from gradserve_server.autograd.query import ActivationRule, Query
-from gradserve_server.programs.explain.method import Method
-from gradserve_server.programs.explain.reduction import ChannelReduction
+from gradserve_server.programs.explain.method import Attribution, GradientMethod, Subject
 
 
 @dataclass(frozen=True)
-class GuidedBackprop(Method):
-    """Gradient of the target that passes a rectifier only where its input and the gradient are both positive.
-
-    Attributes:
-        reduction: How colour channels become one.
-    """
+class GuidedBackprop(GradientMethod):
+    """Gradient of the target that passes a rectifier only where its input and the gradient are both positive."""
 
     caveat: ClassVar[str] = (
         "Sharp, but nearly independent of the class and of the model's upper layers: it fails the randomisation check "
@@ -27,9 +18,7 @@ class GuidedBackprop(Method):
     )
     needs_rectifiers: ClassVar[bool] = True
 
-    reduction: ChannelReduction = ChannelReduction.MAX_ABS
-
-    def explain(self, rows: Tensor, target: Objective, noise: torch.Generator) -> Program[Tensor]:
+    def attribute(self, subject: Subject) -> Program[Attribution]:
         """Asks for one gradient under the guided rule."""
-        answer = yield from ask(Query(rows, target, rule=ActivationRule.GUIDED))
-        return self.reduction(answer.gradient[0])
+        answer = yield from ask(Query(subject.rows, subject.target, rule=ActivationRule.GUIDED))
+        return Attribution(answer.gradient[0])

@@ -3,25 +3,19 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from gradserve_server.autograd.objective import Objective
-from gradserve_server.autograd.program import Program, ask, together
-from gradserve_server.autograd.query import ActivationRule, Query
+from gradserve_server.autograd.program import Program, together
 from gradserve_server.programs.explain.grad_cam import GradCam
+from gradserve_server.programs.explain.guided_backprop import GuidedBackprop
 from gradserve_server.programs.explain.interpolation import Interpolation
-from gradserve_server.programs.explain.method import Method
-from gradserve_server.programs.explain.reduction import ChannelReduction
+from gradserve_server.programs.explain.method import Attribution, GradientMethod, Subject
 
 
 @dataclass(frozen=True)
-class GuidedGradCam(Method):
+class GuidedGradCam(GradientMethod):
     """Guided backpropagation multiplied by Grad-CAM.
 
     Attributes:
-        layer: Name of the layer of the Grad-CAM.
-        reduction: How colour channels become one.
+        layers: Names of the layers of the Grad-CAM.
         interpolation: How the Grad-CAM grows to the size of the input.
     """
 
@@ -31,19 +25,13 @@ class GuidedGradCam(Method):
     )
     needs_rectifiers: ClassVar[bool] = True
 
-    layer: str = ""
-    reduction: ChannelReduction = ChannelReduction.MAX_ABS
+    layers: tuple[str, ...] = ()
     interpolation: Interpolation = Interpolation.BILINEAR
 
-    def explain(self, rows: Tensor, target: Objective, noise: torch.Generator) -> Program[Tensor]:
+    def attribute(self, subject: Subject) -> Program[Attribution]:
         """Asks for the guided gradient and for the Grad-CAM in one step."""
         guided, cam = yield from together(
-            _guided_gradient(rows, target),
-            GradCam(self.layer, interpolation=self.interpolation).explain(rows, target, noise),
+            GuidedBackprop().attribute(subject),
+            GradCam(self.layers, interpolation=self.interpolation).explain(subject),
         )
-        return self.reduction(guided * cam)
-
-
-def _guided_gradient(rows: Tensor, target: Objective) -> Program[Tensor]:
-    answer = yield from ask(Query(rows, target, rule=ActivationRule.GUIDED))
-    return answer.gradient[0]
+        return Attribution(guided.values * cam.values)

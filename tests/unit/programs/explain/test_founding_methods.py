@@ -11,7 +11,7 @@ from captum.attr import (
     Saliency,
 )
 from captum.testing.helpers.basic_models import BasicModel_ConvNet_One_Conv
-from tests.driving import answer_to, drive, model_of, relative
+from tests.driving import answer_to, drive, model_of, relative, subject_of
 from torch import Tensor, nn
 from torchvision import models
 
@@ -19,6 +19,7 @@ from gradserve_server.autograd.objective import class_score, ranked_class_score
 from gradserve_server.programs import explain
 from gradserve_server.programs.explain.interpolation import Interpolation
 from gradserve_server.programs.explain.reduction import ChannelReduction
+from gradserve_server.rpc.support import supported
 
 pytestmark = pytest.mark.filterwarnings("ignore:Setting (backward|forward, backward) hooks")
 
@@ -26,10 +27,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Setting (backward|forward, backw
 SIZE = 108
 TARGET = 7
 LAYERS = {"resnet18": "layer4", "vgg11_bn": "features.27", "squeezenet1_1": "features.12"}
-
-
-def noise() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
 
 
 @pytest.fixture(scope="module", params=LAYERS)
@@ -55,7 +52,7 @@ def rows() -> Tensor:
 
 
 def map_of(model, method: explain.Method, rows: Tensor, target=TARGET) -> Tensor:
-    return answer_to(model, method.explain(rows, class_score(target), noise()))
+    return answer_to(model, method.explain(subject_of(rows, class_score(target)))).values
 
 
 @pytest.mark.parametrize("reduction", list(ChannelReduction))
@@ -79,7 +76,7 @@ def test_grad_cam_agrees_with_captum(network, model, rows, architecture, relu) -
     oracle = LayerGradCam(network, network.get_submodule(layer))
     cam = oracle.attribute(rows.clone().requires_grad_(), target=TARGET, relu_attributions=relu).detach()
     expected = LayerAttribution.interpolate(cam, (SIZE, SIZE), "bilinear")[0, 0]
-    method = explain.METHODS["grad_cam"](layer=layer, relu=relu)
+    method = explain.METHODS["grad_cam"](layers=(layer,), relu=relu)
     # A random network may have a negative map only; the signed one then is what is compared.
     if relu and not expected.any():
         assert not map_of(model, method, rows).any()
@@ -95,7 +92,7 @@ def test_guided_grad_cam_agrees_with_captum(network, model, rows, architecture) 
         expected = oracle.attribute(rows.clone().requires_grad_(), target=target)[0].detach().sum(0)
         if expected.any():
             break
-    method = explain.METHODS["guided_grad_cam"](layer, ChannelReduction.SUM, Interpolation.NEAREST)
+    method = explain.METHODS["guided_grad_cam"](ChannelReduction.SUM, (layer,), Interpolation.NEAREST)
     assert relative(map_of(model, method, rows, target), expected) < 1e-4
 
 
@@ -131,12 +128,12 @@ class TestPublishedTables:
         ],
     )
     def test_grad_cam(self, model, image, layer, relu, table) -> None:
-        method = explain.METHODS["grad_cam"](layer, relu, Interpolation.NEAREST)
+        method = explain.METHODS["grad_cam"]((layer,), relu, Interpolation.NEAREST)
         found = map_of(model, method, image, target=0)
         torch.testing.assert_close(found, torch.tensor(table).repeat_interleave(2, 0).repeat_interleave(2, 1))
 
     def test_guided_grad_cam(self, model, image) -> None:
-        method = explain.METHODS["guided_grad_cam"]("relu1", ChannelReduction.SUM, Interpolation.NEAREST)
+        method = explain.METHODS["guided_grad_cam"](ChannelReduction.SUM, ("relu1",), Interpolation.NEAREST)
         found = map_of(model, method, image, target=0)
         table = [[0, 0, 4, 4], [0, 0, 12, 8], [28, 84, 97.5, 65], [28, 56, 65, 32.5]]
         torch.testing.assert_close(found, torch.tensor(table))
@@ -174,11 +171,9 @@ def test_in_company_as_alone_on_real_weights(embedded64, name: str) -> None:
     ]
 
     def program(index: int):
-        method = explain.METHODS[name]()
-        if hasattr(method, "layer"):
-            method = explain.METHODS[name](layer="bn2")
-        return method.explain(images[index], ranked_class_score(0), noise())
+        method = supported(explain.METHODS[name](), embedded64)
+        return method.explain(subject_of(images[index], ranked_class_score(0)))
 
     company = drive(embedded64, *(program(index) for index in range(3)))
     assert max(programs for _, programs in company.passes) == 3
-    assert relative(company.results[1], answer_to(embedded64, program(1))) < 1e-9
+    assert relative(company.results[1].values, answer_to(embedded64, program(1)).values) < 1e-9

@@ -1,0 +1,98 @@
+"""Baselines: images without what is explained, where paths of attribution begin."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gradserve_server.errors import InvalidInput
+from gradserve_server.programs.explain.method import Subject
+
+
+class Baseline(ABC):
+    """An image to compare with."""
+
+    @abstractmethod
+    def rows(self, subject: Subject) -> Tensor:
+        """Returns the baseline for a subject: [1, 3, height, width], like its rows."""
+
+
+@dataclass(frozen=True)
+class Black(Baseline):
+    """Black."""
+
+    def rows(self, subject: Subject) -> Tensor:
+        """Returns a black image."""
+        return subject.black.expand_as(subject.rows)
+
+
+@dataclass(frozen=True)
+class White(Baseline):
+    """White."""
+
+    def rows(self, subject: Subject) -> Tensor:
+        """Returns a white image."""
+        return subject.white.expand_as(subject.rows)
+
+
+@dataclass(frozen=True)
+class Mean(Baseline):
+    """The image's own mean colour."""
+
+    def rows(self, subject: Subject) -> Tensor:
+        """Returns an image of the mean colour."""
+        return subject.rows.mean((2, 3), keepdim=True).expand_as(subject.rows)
+
+
+@dataclass(frozen=True)
+class Blurred(Baseline):
+    """The image, blurred.
+
+    Attributes:
+        sigma_px: Standard deviation of the Gaussian in pixels of the model's input, > 0.
+    """
+
+    sigma_px: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_px <= 1000:
+            raise InvalidInput(f"must be more than 0 and at most 1000, not {self.sigma_px:g}", field="sigma_px")
+
+    def rows(self, subject: Subject) -> Tensor:
+        """Returns the blurred image."""
+        return gaussian_blur(subject.rows, self.sigma_px)
+
+
+@dataclass(frozen=True, eq=False)
+class Image(Baseline):
+    """An image that the caller gives.
+
+    Attributes:
+        values: It as the model's input, [1, 3, height, width].
+    """
+
+    values: npt.NDArray[Any]
+
+    def rows(self, subject: Subject) -> Tensor:
+        """Returns it."""
+        return torch.from_numpy(self.values).to(subject.rows)
+
+
+def gaussian_blur(rows: Tensor, sigma: float) -> Tensor:
+    """Blurs images [rows, channels, height, width] by a Gaussian cut off at 4 standard deviations, edges repeated."""
+    radius = ceil(4 * sigma)
+    positions = torch.arange(-radius, radius + 1, dtype=rows.dtype, device=rows.device)
+    kernel = torch.exp(-0.5 * (positions / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    channels = rows.shape[1]
+    for along, pad in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
+        shape = [1, 1, 1, 1]
+        shape[along] = len(kernel)
+        weight = kernel.view(shape).expand(channels, 1, *shape[2:])
+        rows = F.conv2d(F.pad(rows, pad, mode="replicate"), weight, groups=channels)
+    return rows

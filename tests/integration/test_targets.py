@@ -1,0 +1,50 @@
+"""Targets other than a class: contrasts and units."""
+
+import numpy as np
+import pytest
+from tests.conftest import jpeg
+
+from gradserve import Client, InvalidRequest
+
+SIGNED = {"method": "saliency", "reduction": "sum", "overlay": False, "frame": "model_input"}
+UNIT = {"unit": {"layer": "blocks.5", "channel": 3}}
+
+
+def test_a_contrast_is_the_difference_of_two_classes(client: Client) -> None:
+    """The signed gradient is linear in the objective."""
+    contrast = {"contrast": {"explained": {"class_label": "espresso"}, "against": {"class_index": 968}}}
+    this, that = (client.explain(jpeg("coffee"), target=target, **SIGNED).heatmap for target in ("espresso", "cup"))
+    found = client.explain(jpeg("coffee"), target=contrast, **SIGNED)
+    assert found.description == "espresso, not cup"
+    assert found.target.label == "espresso"
+    assert np.abs(found.heatmap - (this - that)).max() < 1e-2 * np.ptp(this - that)
+
+
+def test_a_contrast_without_classes_is_the_prediction_against_the_runner_up(client: Client) -> None:
+    found = client.explain(jpeg("chelsea"), target={"contrast": {}}, **SIGNED)
+    first, second = found.predictions[:2]
+    assert found.description == f"{first.label}, not {second.label}"
+
+
+def test_a_unit_is_explained_by_gradients_and_by_earlier_layers(client: Client) -> None:
+    found = client.explain_many(
+        jpeg("coffee"), methods=["saliency", ("grad_cam", {"layers": ["blocks.3"]})], targets=[UNIT], overlay=False
+    )
+    assert [one.target for one in found] == [None, None]
+    assert found[0].description == "channel 3 of blocks.5"
+    assert all(np.ptp(one.heatmap) > 0 for one in found)
+
+
+def refused(client: Client, target: dict, field: str, **arguments) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        client.explain(jpeg("coffee"), target=target, **arguments)
+    assert [violation.field for violation in caught.value.field_violations] == [field]
+
+
+def test_bad_targets(client: Client) -> None:
+    same = {"explained": {"class_index": 1}, "against": {"class_index": 1}}
+    refused(client, {"contrast": same}, "targets[0].contrast.against")
+    refused(client, {"contrast": {"against": {"class_label": "expresso"}}}, "targets[0].contrast.against.class_label")
+    refused(client, {"unit": {"layer": "blocks.9"}}, "targets[0].unit.layer", method="saliency")
+    refused(client, {"unit": {"layer": "blocks.5", "channel": 5000}}, "targets[0].unit.channel", method="saliency")
+    refused(client, UNIT, "targets[0].unit.layer", method="grad_cam")

@@ -144,7 +144,10 @@ def start_images(
         height, width = call.size or (preprocessing.height, preprocessing.width)
         mean = np.asarray(preprocessing.mean, np.float32)[:, None, None]
         return np.broadcast_to(mean, (call.count, 3, height, width)).copy()
-    pixels: Pixels = image_pixels(request.image, settings)
+    try:
+        pixels: Pixels = image_pixels(request.image, settings)
+    except RequestError as error:
+        raise error.within("image") from error.__cause__
     if call.size is None and call.preset.attacks:
         pixels, _ = fit(pixels, preprocessing)
     height, width = call.size or pixels.shape[:2]

@@ -40,12 +40,12 @@ RECIPES = {
         step_count=162,
         regularization=Regularization(
             l2_decay=0.01,
-            blur_sigma_px=0.5,
+            blur_sigma_px=0.4,
             blur_interval_steps=4,
             clip_norm_percent=5,
             clip_contribution_percent=5,
         ),
-        optimizer=Optimizer(StepRule.NORMALIZED_GRADIENT, 0.05),
+        optimizer=Optimizer(StepRule.NORMALIZED_GRADIENT, 0.02),
     ),
     Preset.LUCID: Recipe(
         step_count=160,

@@ -267,7 +267,9 @@ async def test_cancelled_calls_stop_costing(server: Server, address: str) -> Non
 def test_a_reader_that_stops_for_five_seconds_delays_nobody_and_then_gets_the_newest(
     client: Client, server: Server, address: str
 ) -> None:
-    """A preview of each step, larger than what the transport holds for a reader that does not read."""
+    """A preview of each step. The transport's own window, which gRPC widens as it sees fit, is kept at its smallest, so
+    that what arrives late is what the server holds back and not what the network does."""
+    window = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 16)]
     request = maximize_pb2.MaximizeRequest(
         model="in_float64",
         preset=maximize_pb2.PRESET_LUCID,
@@ -277,7 +279,7 @@ def test_a_reader_that_stops_for_five_seconds_delays_nobody_and_then_gets_the_ne
         size=maximize_pb2.Size(height=128, width=128),
         seed=1,
     )
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, window) as channel:
         call = explainer_service_pb2_grpc.ExplainerServiceStub(channel).Maximize(request, timeout=60)
         first = next(call).progress.step
         started, before = time.monotonic(), sample(server, "gradserve_pass_rows_count")

@@ -17,6 +17,8 @@ from gradserve_server.models.loading import embedded_spec, load  # noqa: E402
 from gradserve_server.models.model import Model  # noqa: E402
 
 PHOTOGRAPHS = ("chelsea", "coffee", "astronaut", "rocket")
+FOUNDING = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam")
+"""The methods that take one pass."""
 
 
 def photograph(name: str) -> np.ndarray:

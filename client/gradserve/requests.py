@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from gradserve.images import ImageLike, to_message
-from gradserve.v1 import explain_pb2
+from gradserve.v1 import explain_pb2, image_pb2
 
 MethodLike = str | tuple[str, Mapping[str, Any]]
 """A method: its name, or its name with its parameters by their proto names."""
@@ -50,13 +50,9 @@ def explain_request(
     if top_k is not None:
         request.targets.add(top_k=top_k)
     if overlay is True or isinstance(overlay, Mapping):
-        request.overlay.SetInParent()
-        for name, value in (overlay if isinstance(overlay, Mapping) else {}).items():
-            _assign(request.overlay, name, value)
+        _set(request.overlay, overlay if isinstance(overlay, Mapping) else {})
     if trust is True or isinstance(trust, Mapping):
-        request.trust.SetInParent()
-        for name, value in (trust if isinstance(trust, Mapping) else {}).items():
-            _assign(request.trust, name, value)
+        _set(request.trust, trust if isinstance(trust, Mapping) else {})
     return request
 
 
@@ -67,22 +63,37 @@ def with_layer(method: MethodLike, layer: str | None, parameters: Mapping[str, A
 
 
 def _method(method: MethodLike) -> explain_pb2.Method:
-    name, parameters = (method, {}) if isinstance(method, str) else method
-    if name not in METHODS:
-        raise TypeError(f"no method {name!r}; nearest: {_nearest(name, METHODS)}")
     message = explain_pb2.Method()
-    chosen = getattr(message, name)
-    chosen.SetInParent()
-    for parameter, value in parameters.items():
-        if value is not None:
-            _assign(chosen, parameter, value)
+    _choose(message, method)
     return message
+
+
+def _set(message: Message, value: Any) -> None:
+    """Sets a message to an image, to fields by their names, or to one member of its oneof."""
+    if isinstance(message, image_pb2.Image):
+        message.CopyFrom(to_message(value))
+    elif isinstance(value, Mapping):
+        message.SetInParent()
+        for name, given in value.items():
+            if given is not None:
+                _assign(message, name, given)
+    else:
+        _choose(message, value)
+
+
+def _choose(message: Message, choice: str | tuple[str, Any]) -> None:
+    """Sets one member of a message's oneof: by its name, or by its name and what it holds."""
+    name, given = (choice, {}) if isinstance(choice, str) else choice
+    if name not in message.DESCRIPTOR.fields_by_name:
+        known = tuple(message.DESCRIPTOR.fields_by_name)
+        raise TypeError(f"no {message.DESCRIPTOR.name.lower()} {name!r}; nearest: {_nearest(name, known)}")
+    _set(getattr(message, name), given)
 
 
 def _target(target: TargetLike) -> explain_pb2.Target:
     if isinstance(target, Mapping):
         message = explain_pb2.Target()
-        _fill(message, target)
+        _set(message, target)
         return message
     if isinstance(target, str):
         return explain_pb2.Target(class_label=target)
@@ -93,15 +104,17 @@ def _assign(message: Message, name: str, value: Any) -> None:
     fields = message.DESCRIPTOR.fields_by_name
     if name not in fields:
         raise TypeError(f"{message.DESCRIPTOR.name} has no parameter {name!r}; it has: {', '.join(fields) or 'none'}")
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            if isinstance(item, Mapping):
-                _fill(getattr(message, name).add(), item)
-            else:
-                getattr(message, name).append(item)
+    if fields[name].is_repeated:
+        repeated = getattr(message, name)
+        if fields[name].message_type is None:
+            repeated.extend(value if isinstance(value, (list, tuple)) else [value])
+            return
+        # A tuple is one choice with what it holds; only a list is several.
+        for one in value if isinstance(value, list) else [value]:
+            _set(repeated.add(), one)
         return
-    if isinstance(value, Mapping):
-        _fill(getattr(message, name), value)
+    if fields[name].message_type is not None:
+        _set(getattr(message, name), value)
         return
     enum = fields[name].enum_type
     if enum is not None and isinstance(value, str):
@@ -112,12 +125,6 @@ def _assign(message: Message, name: str, value: Any) -> None:
             raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         value = known[value.lower()]
     setattr(message, name, value)
-
-
-def _fill(message: Message, values: Mapping[str, Any]) -> None:
-    message.SetInParent()
-    for name, value in values.items():
-        _assign(message, name, value)
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

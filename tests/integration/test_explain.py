@@ -5,11 +5,10 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
-from tests.conftest import jpeg, photograph
+from tests.conftest import FOUNDING, jpeg, photograph
 
 import gradserve
 from gradserve import Client
-from gradserve_server.programs.explain import METHODS
 
 
 def centre_of_mass(heatmap: np.ndarray) -> tuple[float, float]:
@@ -60,9 +59,9 @@ def test_frames(client: Client) -> None:
 def test_several_methods_and_targets_in_one_request(client: Client) -> None:
     """They answer as one by one, and share one pass."""
     targets = ["tabby", 282]
-    many = client.explain_many(jpeg("chelsea"), methods=list(METHODS), targets=targets, overlay=False)
+    many = client.explain_many(jpeg("chelsea"), methods=FOUNDING, targets=targets, overlay=False)
     assert [(one.method, one.target.index) for one in many] == [
-        (method, index) for method in METHODS for index in (281, 282)
+        (method, index) for method in FOUNDING for index in (281, 282)
     ]
     assert many[0].metadata.pass_count == 1
     for one in many:

@@ -50,15 +50,19 @@ def test_sigterm_finishes_what_is_in_flight() -> None:
         port, metrics_port = logged(running, r"serving on port (\d+), metrics on port (\d+)").groups()
         with Client(f"127.0.0.1:{port}") as client, ThreadPoolExecutor(12) as threads:
             client.wait_ready(30)
-            calls = [threads.submit(client.explain, jpeg("coffee"), overlay=False) for _ in range(12)]
+            # Twenty backward sweeps each, so that none is done before all have begun.
+            ask = {"methods": ["saliency"], "top_k": 20, "frame": "model_input", "overlay": False}
+            calls = [threads.submit(client.explain_many, jpeg("coffee"), **ask) for _ in range(12)]
             metrics = f"http://127.0.0.1:{metrics_port}/metrics"
-            for _ in range(200):
+            for _ in range(2000):
                 if b'gradserve_inflight_requests{method="Explain"} 12.0' in urllib.request.urlopen(metrics).read():
                     break
                 time.sleep(0.01)
+            else:
+                pytest.fail("the requests never were in flight together")
             running.send_signal(signal.SIGTERM)
-            assert {call.result().target.label for call in calls} == {"espresso"}
-        assert running.wait(20) == 0
+            assert {call.result()[0].target.label for call in calls} == {"espresso"}
+        assert running.wait(30) == 0
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,12 @@ from collections.abc import Awaitable
 import grpc
 import numpy as np
 import pytest
-from tests.conftest import PHOTOGRAPHS, jpeg
+from tests.conftest import FOUNDING, PHOTOGRAPHS, jpeg
 from tests.serving import sample
 
 from gradserve import aio
 from gradserve.errors import DeadlineExceeded, InvalidRequest
 from gradserve_server.app import Server
-from gradserve_server.programs.explain import METHODS
 
 COUNT = 32
 PREDICTION = None
@@ -20,11 +19,10 @@ PREDICTION = None
 
 def requests(model: str, class_count: int) -> list[dict]:
     """32 requests of mixed methods, targets and images."""
-    methods = list(METHODS)
     return [
         {
             "image": jpeg(PHOTOGRAPHS[index % len(PHOTOGRAPHS)]),
-            "method": methods[index % len(methods)],
+            "method": FOUNDING[index % len(FOUNDING)],
             "target": PREDICTION if index % 3 == 0 else (index * 37) % class_count,
             "model": model,
             "frame": "model_input",

@@ -142,18 +142,34 @@ class Unit(_message.Message):
     def __init__(self, layer: _Optional[str] = ..., channel: _Optional[int] = ...) -> None: ...
 
 class Method(_message.Message):
-    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam")
+    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "input_x_gradient", "integrated_gradients", "smooth_grad", "smooth_grad_squared", "var_grad", "gradient_shap", "blur_ig", "guided_ig")
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
     DECONVNET_FIELD_NUMBER: _ClassVar[int]
     GUIDED_BACKPROP_FIELD_NUMBER: _ClassVar[int]
     GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
     GUIDED_GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
+    INPUT_X_GRADIENT_FIELD_NUMBER: _ClassVar[int]
+    INTEGRATED_GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    SMOOTH_GRAD_FIELD_NUMBER: _ClassVar[int]
+    SMOOTH_GRAD_SQUARED_FIELD_NUMBER: _ClassVar[int]
+    VAR_GRAD_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_SHAP_FIELD_NUMBER: _ClassVar[int]
+    BLUR_IG_FIELD_NUMBER: _ClassVar[int]
+    GUIDED_IG_FIELD_NUMBER: _ClassVar[int]
     saliency: Saliency
     deconvnet: Deconvnet
     guided_backprop: GuidedBackprop
     grad_cam: GradCam
     guided_grad_cam: GuidedGradCam
-    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ...) -> None: ...
+    input_x_gradient: InputXGradient
+    integrated_gradients: IntegratedGradients
+    smooth_grad: SmoothGrad
+    smooth_grad_squared: SmoothGradSquared
+    var_grad: VarGrad
+    gradient_shap: GradientShap
+    blur_ig: BlurIg
+    guided_ig: GuidedIg
+    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., input_x_gradient: _Optional[_Union[InputXGradient, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., smooth_grad_squared: _Optional[_Union[SmoothGradSquared, _Mapping]] = ..., var_grad: _Optional[_Union[VarGrad, _Mapping]] = ..., gradient_shap: _Optional[_Union[GradientShap, _Mapping]] = ..., blur_ig: _Optional[_Union[BlurIg, _Mapping]] = ..., guided_ig: _Optional[_Union[GuidedIg, _Mapping]] = ...) -> None: ...
 
 class Baseline(_message.Message):
     __slots__ = ("black", "white", "mean", "blurred", "image")
@@ -224,6 +240,88 @@ class GuidedGradCam(_message.Message):
     reduction: ChannelReduction
     interpolation: Interpolation
     def __init__(self, layers: _Optional[_Iterable[str]] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ..., interpolation: _Optional[_Union[Interpolation, str]] = ...) -> None: ...
+
+class InputXGradient(_message.Message):
+    __slots__ = ("reduction",)
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    reduction: ChannelReduction
+    def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
+
+class IntegratedGradients(_message.Message):
+    __slots__ = ("reduction", "step_count", "baselines")
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    BASELINES_FIELD_NUMBER: _ClassVar[int]
+    reduction: ChannelReduction
+    step_count: int
+    baselines: _containers.RepeatedCompositeFieldContainer[Baseline]
+    def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ..., step_count: _Optional[int] = ..., baselines: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ...) -> None: ...
+
+class SmoothGrad(_message.Message):
+    __slots__ = ("noisy_sample_count", "noise_sigma", "around")
+    NOISY_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    AROUND_FIELD_NUMBER: _ClassVar[int]
+    noisy_sample_count: int
+    noise_sigma: float
+    around: Method
+    def __init__(self, noisy_sample_count: _Optional[int] = ..., noise_sigma: _Optional[float] = ..., around: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
+
+class SmoothGradSquared(_message.Message):
+    __slots__ = ("noisy_sample_count", "noise_sigma", "around")
+    NOISY_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    AROUND_FIELD_NUMBER: _ClassVar[int]
+    noisy_sample_count: int
+    noise_sigma: float
+    around: Method
+    def __init__(self, noisy_sample_count: _Optional[int] = ..., noise_sigma: _Optional[float] = ..., around: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
+
+class VarGrad(_message.Message):
+    __slots__ = ("noisy_sample_count", "noise_sigma", "around")
+    NOISY_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    AROUND_FIELD_NUMBER: _ClassVar[int]
+    noisy_sample_count: int
+    noise_sigma: float
+    around: Method
+    def __init__(self, noisy_sample_count: _Optional[int] = ..., noise_sigma: _Optional[float] = ..., around: _Optional[_Union[Method, _Mapping]] = ...) -> None: ...
+
+class GradientShap(_message.Message):
+    __slots__ = ("noisy_sample_count", "noise_sigma", "baselines", "reduction")
+    NOISY_SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_SIGMA_FIELD_NUMBER: _ClassVar[int]
+    BASELINES_FIELD_NUMBER: _ClassVar[int]
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    noisy_sample_count: int
+    noise_sigma: float
+    baselines: _containers.RepeatedCompositeFieldContainer[Baseline]
+    reduction: ChannelReduction
+    def __init__(self, noisy_sample_count: _Optional[int] = ..., noise_sigma: _Optional[float] = ..., baselines: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
+
+class BlurIg(_message.Message):
+    __slots__ = ("step_count", "max_sigma_px", "reduction")
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_SIGMA_PX_FIELD_NUMBER: _ClassVar[int]
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    step_count: int
+    max_sigma_px: float
+    reduction: ChannelReduction
+    def __init__(self, step_count: _Optional[int] = ..., max_sigma_px: _Optional[float] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
+
+class GuidedIg(_message.Message):
+    __slots__ = ("step_count", "fraction", "baselines", "max_distance", "reduction")
+    STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    FRACTION_FIELD_NUMBER: _ClassVar[int]
+    BASELINES_FIELD_NUMBER: _ClassVar[int]
+    MAX_DISTANCE_FIELD_NUMBER: _ClassVar[int]
+    REDUCTION_FIELD_NUMBER: _ClassVar[int]
+    step_count: int
+    fraction: float
+    baselines: _containers.RepeatedCompositeFieldContainer[Baseline]
+    max_distance: float
+    reduction: ChannelReduction
+    def __init__(self, step_count: _Optional[int] = ..., fraction: _Optional[float] = ..., baselines: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ..., max_distance: _Optional[float] = ..., reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
 
 class OverlayOptions(_message.Message):
     __slots__ = ("format", "color_map", "polarity", "opacity", "clip_percent_lowerbound", "clip_percent_upperbound", "background")

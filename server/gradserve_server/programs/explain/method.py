@@ -94,6 +94,16 @@ class GradientMethod(Method):
 
     reduction: ChannelReduction = ChannelReduction.MAX_ABS
 
+    @property
+    def row_count(self) -> int:
+        """Number of images whose gradients it asks for. Noise around it multiplies them, and has a limit."""
+        return 1
+
+    @property
+    def step_row_count(self) -> int:
+        """Number of those that it may ask for at once: noise around it asks about fewer copies side by side."""
+        return self.row_count
+
     @abstractmethod
     def attribute(self, subject: Subject) -> Program[Attribution]:
         """Explains one image: returns an attribution of [3, height, width]."""

@@ -11,6 +11,7 @@ from captum.attr import (
     Saliency,
 )
 from captum.testing.helpers.basic_models import BasicModel_ConvNet_One_Conv
+from tests.conftest import FOUNDING
 from tests.driving import answer_to, drive, model_of, relative, subject_of
 from torch import Tensor, nn
 from torchvision import models
@@ -162,7 +163,7 @@ def _one_channel_model(network: nn.Module):
     )
 
 
-@pytest.mark.parametrize("name", explain.METHODS)
+@pytest.mark.parametrize("name", FOUNDING)
 def test_in_company_as_alone_on_real_weights(embedded64, name: str) -> None:
     """Every method, its image first alone and then among others, in float64: design section 2's 1e-9."""
     images = [

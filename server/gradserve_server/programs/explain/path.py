@@ -1,0 +1,61 @@
+"""Paths from a baseline to the image: what integrated gradients and its relatives share."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradserve_server.autograd.program import Program, ask_all
+from gradserve_server.autograd.query import Query
+from gradserve_server.programs.explain.method import Subject
+
+BLOCK = 32
+"""Rows asked at a time: memory stays flat however many there are. The scheduler splits and packs them further."""
+
+MOST_STEPS = 1000
+MOST_BASELINES = 8
+
+
+def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
+    """Divides 0..count into consecutive slices of at most `size`."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def gauss_legendre(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns nodes and weights of the Gauss-Legendre rule on 0..1, in the type of `like`."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
+    return torch.from_numpy((nodes + 1) / 2).to(like), torch.from_numpy(weights / 2).to(like)
+
+
+def score_changes(subject: Subject, starts: Sequence[Tensor]) -> Program[tuple[Tensor, Tensor]]:
+    """Asks how much the score changes from each of `starts` to the image.
+
+    Args:
+        subject: The image; its target is settled.
+        starts: Baselines, [1, 3, height, width] each.
+
+    Returns:
+        The changes, [starts], and the scale of the scores they are differences of, [starts].
+    """
+    image, baselines = yield from ask_all(
+        Query(subject.rows, subject.target, gradient=False),
+        Query(torch.cat(list(starts)), subject.target, gradient=False),
+    )
+    return image.value - baselines.value, torch.maximum(image.value.abs(), baselines.value.abs())
+
+
+def approximation_error(total: Tensor, change: Tensor, scale: Tensor) -> Tensor:
+    """Returns the part of a change of score by which a sum of attributions misses it.
+
+    A change that is lost in the rounding of the scores counts as that rounding: an image that equals its baseline has
+    an error near 0, not of 0/0.
+
+    Args:
+        total: Sum of attributions.
+        change: What it should be.
+        scale: Size of the scores that `change` is the difference of.
+    """
+    # A network adds up many roundings of its inner values: a hundred of its score's is no exaggeration.
+    rounding = (100 * torch.finfo(scale.dtype).eps * scale).clamp_min(torch.finfo(scale.dtype).tiny)
+    return (total - change).abs() / torch.maximum(change.abs(), rounding)

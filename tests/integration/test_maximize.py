@@ -248,7 +248,7 @@ async def test_eight_callers_share_steps_and_each_gets_its_own_answer(server: Se
 async def test_cancelled_calls_stop_costing(server: Server, address: str) -> None:
     async with aio.Client(address) as client:
         running = [client.maximize(class_index=0, steps=2000, **{**SMALL, "seed": seed}) for seed in range(3)]
-        kept = client.maximize(class_index=1, steps=60, **SMALL)
+        kept = client.maximize(class_index=1, steps=30, **SMALL)
         for call in running:
             assert isinstance(await anext(call), Progress)
         for call in running:

@@ -17,7 +17,7 @@ GOLDFISH, VOLCANO = 1, 980
 @pytest.mark.parametrize("preset", [Preset.SIMONYAN, Preset.YOSINSKI, Preset.LUCID])
 def test_the_model_sees_the_class(embedded, preset: Preset) -> None:
     normal = Normalization(embedded.preprocessing.mean, embedded.preprocessing.std)
-    blank = torch.tensor(normal.mean)[:, None, None].expand(1, 3, 128, 128).clone()
+    blank = torch.tensor(normal.mean)[:, None, None].expand(1, 3, 96, 96).clone()
     tasks = [Task(class_score(index), RECIPES[preset], normal, seed=1) for index in (GOLDFISH, VOLCANO)]
     found = drive(embedded, *(maximize(blank, task) for task in tasks)).results
     for index, result in zip((GOLDFISH, VOLCANO), found, strict=True):

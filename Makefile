@@ -39,10 +39,13 @@ check: $(INSTALLED) ## Lint, type-check, check imports, protos and generated cod
 generate: $(INSTALLED) ## Generate the client's code from the protos.
 	$(BIN)/python scripts/generate.py
 
+maximize-check: $(INSTALLED) ## Maximise ten classes by three presets and look at them; takes minutes.
+	$(BIN)/python scripts/check_maximize.py demo/out/maximize
+
 bench: $(INSTALLED) ## Measure what the core costs, as ratios.
 	$(BIN)/python benchmarks/core.py
 
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test check generate bench clean
+.PHONY: help install demo serve test check generate maximize-check bench clean

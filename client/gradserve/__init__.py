@@ -21,6 +21,8 @@ from gradserve.errors import (
     Unsupported,
 )
 from gradserve.images import ImageLike
+from gradserve.maximization import Maximization, MaximizeResult, Perturbation, Progress
+from gradserve.objectives import Objective
 from gradserve.requests import MethodLike, TargetLike
 from gradserve.results import ClassScore, Consistency, Explanation, Metadata, Model, TrustReport
 
@@ -34,11 +36,16 @@ __all__ = [
     "GradserveError",
     "ImageLike",
     "InvalidRequest",
+    "Maximization",
+    "MaximizeResult",
     "Metadata",
     "MethodLike",
     "Model",
     "NotFound",
+    "Objective",
     "Overloaded",
+    "Perturbation",
+    "Progress",
     "TargetLike",
     "TrustReport",
     "Unavailable",

@@ -11,6 +11,9 @@ from grpc import aio
 from gradserve.channel import channel_options
 from gradserve.errors import Unavailable, typed_errors
 from gradserve.images import ImageLike
+from gradserve.maximization import AsyncMaximization
+from gradserve.maximize_requests import maximize_request
+from gradserve.objectives import Objective
 from gradserve.requests import MethodLike, TargetLike, explain_request, with_layer
 from gradserve.results import Explanation, Model, explanations, models
 from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc, model_pb2
@@ -125,6 +128,44 @@ class Client:
         with typed_errors():
             response: explain_pb2.ExplainResponse = await self._stub.Explain(request, timeout=timeout or self._timeout)
         return explanations(response)
+
+    def maximize(
+        self,
+        *,
+        class_index: int | None = None,
+        class_label: str | None = None,
+        objectives: Objective | Sequence[Objective] | None = None,
+        image: ImageLike | None = None,
+        preset: str | None = None,
+        steps: int | None = None,
+        size: int | tuple[int, int] | None = None,
+        epsilon: float | None = None,
+        seed: int | None = None,
+        model: str | None = None,
+        result_before_deadline: float | None = None,
+        timeout: float | None = None,
+        **parts: Any,
+    ) -> AsyncMaximization:
+        """Makes the image that maximises an objective. Arguments and errors: `gradserve.Client.maximize`.
+
+        Returns:
+            An asynchronous iterator of `Progress`, then a `MaximizeResult`; `await ... .result()` skips to it.
+        """
+        request = maximize_request(
+            class_index=class_index,
+            class_label=class_label,
+            objectives=objectives,
+            image=image,
+            preset=preset,
+            steps=steps,
+            size=size,
+            epsilon=epsilon,
+            seed=seed,
+            model=model,
+            result_before_deadline=result_before_deadline,
+            parts=parts,
+        )
+        return AsyncMaximization(self._stub.Maximize(request, timeout=timeout or self._timeout))
 
     async def list_models(self, *, timeout: float | None = None) -> list[Model]:
         """Lists the models, the default one first. See `gradserve.Client.list_models`."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from gradserve.client import Client
 from gradserve.errors import GradserveError
+from gradserve.maximize_command import add_maximize
 from gradserve.requests import METHODS
 from gradserve.results import TrustReport
 
@@ -111,6 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("--output", type=Path, metavar="OUT.png", help="where to save the overlay")
     explain.add_argument("--heatmap", type=_npy, metavar="OUT.npy", help="where to save the heatmap")
+
+    add_maximize(commands, _parameter)
 
     models = commands.add_parser("models", help="list the models")
     models.set_defaults(run=_models)

@@ -9,6 +9,9 @@ import grpc
 from gradserve.channel import channel_options
 from gradserve.errors import Unavailable, typed_errors
 from gradserve.images import ImageLike
+from gradserve.maximization import Maximization
+from gradserve.maximize_requests import maximize_request
+from gradserve.objectives import Objective
 from gradserve.requests import MethodLike, TargetLike, explain_request, with_layer
 from gradserve.results import Explanation, Model, explanations, models
 from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc, model_pb2
@@ -175,6 +178,69 @@ class Client:
         with typed_errors():
             response: explain_pb2.ExplainResponse = self._stub.Explain(request, timeout=timeout or self._timeout)
         return explanations(response)
+
+    def maximize(
+        self,
+        *,
+        class_index: int | None = None,
+        class_label: str | None = None,
+        objectives: Objective | Sequence[Objective] | None = None,
+        image: ImageLike | None = None,
+        preset: str | None = None,
+        steps: int | None = None,
+        size: int | tuple[int, int] | None = None,
+        epsilon: float | None = None,
+        seed: int | None = None,
+        model: str | None = None,
+        result_before_deadline: float | None = None,
+        timeout: float | None = None,
+        **parts: Any,
+    ) -> Maximization:
+        """Makes the image that maximises an objective: feature visualisation, DeepDream, or an attack.
+
+        Args:
+            class_index: Class to maximise: its logit, or for an attack its log-probability.
+            class_label: The same by label.
+            objectives: Anything else to maximise, from `gradserve.objectives`; several are added. An attack without
+                any makes the class that the model sees in the image improbable.
+            image: Image to start from; without one the preset says what.
+            preset: Combination of parts: `simonyan`, `yosinski`, `lucid`, `deepdream`, `fgsm` or `pgd`. By default
+                `lucid` without an image and `deepdream` with one.
+            steps: Number of steps; with octaves, of each octave.
+            size: Height and width of the result in pixels, or one number for both.
+            epsilon: Radius of the ball around the image, pixels in 0..1.
+            seed: Seed of random draws; without one the server draws it and reports it.
+            model: Model; without one the server's default.
+            result_before_deadline: Seconds before the call's deadline at which to get the best image so far.
+            timeout: Seconds the call may take; without one the client's.
+            **parts: Parts that differ from the preset's, by their proto names: `start`, `count`, `parametrization`,
+                `pad_px`, `jitter_px`, `scales`, `degrees`, `l2_decay`, `total_variation_weight`, `blur_sigma_px`,
+                `blur_interval_steps`, `clip_norm_percent`, `clip_contribution_percent`, `step_rule`, `learning_rate`,
+                `octave_count`, `octave_scale`, `norm`, `activation_rule`, `redirected_relu_step_count`,
+                `preview_interval_steps`, `format`, `include_pixels`.
+
+        Returns:
+            An iterator of `Progress`, then a `MaximizeResult`; `.result()` skips to it.
+
+        Raises:
+            TypeError: An argument does not exist.
+            ValueError: A value is not one of those its field can have.
+        """
+        request = maximize_request(
+            class_index=class_index,
+            class_label=class_label,
+            objectives=objectives,
+            image=image,
+            preset=preset,
+            steps=steps,
+            size=size,
+            epsilon=epsilon,
+            seed=seed,
+            model=model,
+            result_before_deadline=result_before_deadline,
+            parts=parts,
+        )
+        return Maximization(self._stub.Maximize(request, timeout=timeout or self._timeout))
 
     def list_models(self, *, timeout: float | None = None) -> list[Model]:
         """Lists the models with their layers, classes, methods and limits, the default one first.

@@ -29,6 +29,10 @@ class Settings:
     heatmap_bytes: int = _setting(64 << 20, "largest total size of the heatmaps of one answer in bytes", int)
     methods: int = _setting(32, "largest number of methods in one request", int)
     targets: int = _setting(20, "largest number of targets in one request", int)
+    objectives: int = _setting(16, "largest number of objectives in one request", int)
+    steps: int = _setting(2048, "largest number of steps of an iterative request", int)
+    images: int = _setting(16, "largest number of images optimised together", int)
+    maximize_pixels: int = _setting(4 << 20, "largest number of pixels of all images of one Maximize request", int)
     drain_seconds: float = _setting(30.0, "time for requests in flight to end after SIGTERM, in seconds", float)
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 

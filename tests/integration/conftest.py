@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from tests.serving import served
@@ -36,18 +37,27 @@ architecture = "torchvision:resnet18"
 weights = "resnet18.safetensors"
 class_count = 10
 preprocessing = { height = 16, width = 16, resize = 16 }
+
+[[model]]
+name = "of_fixed_size"
+architecture = "timm:vit_tiny_patch16_224"
+weights = "vit_tiny_patch16_224.safetensors"
+class_count = 10
 """
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the embedded model, a small one in float64, one without ReLU, and one so small that its deep
-    layers have one position only."""
+    layers have one position only, and a transformer."""
     folder: Path = tmp_path_factory.mktemp("models")
     for name in ("resnet18", "efficientnet_b0"):
         torch.manual_seed(0)
         network = torchvision_models.get_model(name, weights=None, num_classes=10)
         save_file(network.state_dict(), folder / f"{name}.safetensors")
+    torch.manual_seed(0)
+    transformer = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=10)
+    save_file(transformer.state_dict(), folder / "vit_tiny_patch16_224.safetensors")
     catalogue = folder / "models.toml"
     catalogue.write_text(CATALOGUE)
     with served(models=catalogue, pass_rows=8, image_pixels=4_000_000, image_bytes=1 << 20) as running:

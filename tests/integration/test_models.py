@@ -6,7 +6,7 @@ import pytest
 from gradserve import Client
 from gradserve.v1 import explainer_service_pb2_grpc, model_pb2
 
-NAMES = ["efficientnet_lite0", "in_float64", "without_rectifier", "without_layers"]
+NAMES = ["efficientnet_lite0", "in_float64", "without_rectifier", "without_layers", "of_fixed_size"]
 
 
 def test_models_say_what_they_are(client: Client) -> None:

@@ -83,7 +83,7 @@ NORM_LINF: Norm
 NORM_L2: Norm
 
 class MaximizeRequest(_message.Message):
-    __slots__ = ("model", "objectives", "preset", "image", "start", "size", "count", "step_count", "parametrization", "robustness", "regularization", "optimizer", "octaves", "constraint", "activation_rule", "redirected_relu_step_count", "seed", "preview_interval_steps", "format", "result_before_deadline")
+    __slots__ = ("model", "objectives", "preset", "image", "start", "size", "count", "step_count", "parametrization", "robustness", "regularization", "optimizer", "octaves", "constraint", "activation_rule", "redirected_relu_step_count", "seed", "preview_interval_steps", "format", "result_before_deadline", "include_pixels")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVES_FIELD_NUMBER: _ClassVar[int]
     PRESET_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +104,7 @@ class MaximizeRequest(_message.Message):
     PREVIEW_INTERVAL_STEPS_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     RESULT_BEFORE_DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    INCLUDE_PIXELS_FIELD_NUMBER: _ClassVar[int]
     model: str
     objectives: _containers.RepeatedCompositeFieldContainer[Objective]
     preset: Preset
@@ -124,7 +125,8 @@ class MaximizeRequest(_message.Message):
     preview_interval_steps: int
     format: _image_pb2.ImageFormat
     result_before_deadline: _duration_pb2.Duration
-    def __init__(self, model: _Optional[str] = ..., objectives: _Optional[_Iterable[_Union[Objective, _Mapping]]] = ..., preset: _Optional[_Union[Preset, str]] = ..., image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., start: _Optional[_Union[Start, str]] = ..., size: _Optional[_Union[Size, _Mapping]] = ..., count: _Optional[int] = ..., step_count: _Optional[int] = ..., parametrization: _Optional[_Union[Parametrization, str]] = ..., robustness: _Optional[_Union[Robustness, _Mapping]] = ..., regularization: _Optional[_Union[Regularization, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., octaves: _Optional[_Union[Octaves, _Mapping]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., activation_rule: _Optional[_Union[_common_pb2.ActivationRule, str]] = ..., redirected_relu_step_count: _Optional[int] = ..., seed: _Optional[int] = ..., preview_interval_steps: _Optional[int] = ..., format: _Optional[_Union[_image_pb2.ImageFormat, str]] = ..., result_before_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    include_pixels: bool
+    def __init__(self, model: _Optional[str] = ..., objectives: _Optional[_Iterable[_Union[Objective, _Mapping]]] = ..., preset: _Optional[_Union[Preset, str]] = ..., image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., start: _Optional[_Union[Start, str]] = ..., size: _Optional[_Union[Size, _Mapping]] = ..., count: _Optional[int] = ..., step_count: _Optional[int] = ..., parametrization: _Optional[_Union[Parametrization, str]] = ..., robustness: _Optional[_Union[Robustness, _Mapping]] = ..., regularization: _Optional[_Union[Regularization, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., octaves: _Optional[_Union[Octaves, _Mapping]] = ..., constraint: _Optional[_Union[Constraint, _Mapping]] = ..., activation_rule: _Optional[_Union[_common_pb2.ActivationRule, str]] = ..., redirected_relu_step_count: _Optional[int] = ..., seed: _Optional[int] = ..., preview_interval_steps: _Optional[int] = ..., format: _Optional[_Union[_image_pb2.ImageFormat, str]] = ..., result_before_deadline: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., include_pixels: bool = ...) -> None: ...
 
 class MaximizeResponse(_message.Message):
     __slots__ = ("progress", "result")
@@ -149,20 +151,22 @@ class Progress(_message.Message):
     def __init__(self, step: _Optional[int] = ..., step_count: _Optional[int] = ..., objective_value: _Optional[float] = ..., preview: _Optional[_Union[_image_pb2.Picture, _Mapping]] = ..., elapsed_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class MaximizeResult(_message.Message):
-    __slots__ = ("images", "values", "predictions", "stop_reason", "perturbation", "metadata")
+    __slots__ = ("images", "values", "predictions", "stop_reason", "perturbation", "metadata", "pixels")
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     PREDICTIONS_FIELD_NUMBER: _ClassVar[int]
     STOP_REASON_FIELD_NUMBER: _ClassVar[int]
     PERTURBATION_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
+    PIXELS_FIELD_NUMBER: _ClassVar[int]
     images: _containers.RepeatedCompositeFieldContainer[_image_pb2.Picture]
     values: _containers.RepeatedScalarFieldContainer[float]
     predictions: _containers.RepeatedCompositeFieldContainer[_common_pb2.ClassScore]
     stop_reason: StopReason
     perturbation: Perturbation
     metadata: _common_pb2.Metadata
-    def __init__(self, images: _Optional[_Iterable[_Union[_image_pb2.Picture, _Mapping]]] = ..., values: _Optional[_Iterable[float]] = ..., predictions: _Optional[_Iterable[_Union[_common_pb2.ClassScore, _Mapping]]] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., perturbation: _Optional[_Union[Perturbation, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.Metadata, _Mapping]] = ...) -> None: ...
+    pixels: _containers.RepeatedCompositeFieldContainer[_image_pb2.Tensor]
+    def __init__(self, images: _Optional[_Iterable[_Union[_image_pb2.Picture, _Mapping]]] = ..., values: _Optional[_Iterable[float]] = ..., predictions: _Optional[_Iterable[_Union[_common_pb2.ClassScore, _Mapping]]] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., perturbation: _Optional[_Union[Perturbation, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.Metadata, _Mapping]] = ..., pixels: _Optional[_Iterable[_Union[_image_pb2.Tensor, _Mapping]]] = ...) -> None: ...
 
 class Perturbation(_message.Message):
     __slots__ = ("before", "after", "succeeded", "linf_norm", "l2_norm", "picture")

@@ -122,7 +122,7 @@ class CalibrationPoint(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., forward_ms: _Optional[float] = ..., gradient_ms: _Optional[float] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("image_bytes", "image_pixels", "methods", "targets", "objectives", "steps", "images", "stylize_side_px", "color_maps", "heatmap_bytes")
+    __slots__ = ("image_bytes", "image_pixels", "methods", "targets", "objectives", "steps", "images", "stylize_side_px", "color_maps", "heatmap_bytes", "maximize_pixels")
     IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_PIXELS_FIELD_NUMBER: _ClassVar[int]
     METHODS_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +133,7 @@ class Limits(_message.Message):
     STYLIZE_SIDE_PX_FIELD_NUMBER: _ClassVar[int]
     COLOR_MAPS_FIELD_NUMBER: _ClassVar[int]
     HEATMAP_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAXIMIZE_PIXELS_FIELD_NUMBER: _ClassVar[int]
     image_bytes: int
     image_pixels: int
     methods: int
@@ -143,4 +144,5 @@ class Limits(_message.Message):
     stylize_side_px: int
     color_maps: _containers.RepeatedScalarFieldContainer[str]
     heatmap_bytes: int
-    def __init__(self, image_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., methods: _Optional[int] = ..., targets: _Optional[int] = ..., objectives: _Optional[int] = ..., steps: _Optional[int] = ..., images: _Optional[int] = ..., stylize_side_px: _Optional[int] = ..., color_maps: _Optional[_Iterable[str]] = ..., heatmap_bytes: _Optional[int] = ...) -> None: ...
+    maximize_pixels: int
+    def __init__(self, image_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., methods: _Optional[int] = ..., targets: _Optional[int] = ..., objectives: _Optional[int] = ..., steps: _Optional[int] = ..., images: _Optional[int] = ..., stylize_side_px: _Optional[int] = ..., color_maps: _Optional[_Iterable[str]] = ..., heatmap_bytes: _Optional[int] = ..., maximize_pixels: _Optional[int] = ...) -> None: ...

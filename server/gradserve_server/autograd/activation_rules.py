@@ -76,9 +76,24 @@ class RowRules:
         for rows, rule in stretches:
             if rule is ActivationRule.GUIDED:
                 result[rows].clamp_(min=0)
+            elif rule is ActivationRule.REDIRECTED:
+                result[rows] = _redirected(gradient[rows], output[rows], result[rows], ceiling)
             else:
                 torch.clamp(gradient[rows], min=0, out=result[rows])
         return cast("Tensor", result)
+
+
+def _redirected(gradient: Tensor, output: Tensor, passed: Tensor, ceiling: float | None) -> Tensor:
+    blocks = passed.flatten(1).any(1).logical_not()
+    if blocks.device.type == "cpu" and not bool(blocks.any()):
+        # Nothing to redirect, as nearly always; elsewhere looking would wait for the device.
+        return passed
+    inside = output > 0 if ceiling is None else (output > 0) & (output < ceiling)
+    returning = (output <= 0) & (gradient > 0)
+    if ceiling is not None:
+        returning |= (output >= ceiling) & (gradient < 0)
+    redirected = gradient * (inside | returning)
+    return torch.where(blocks.reshape(-1, *[1] * (passed.ndim - 1)), redirected, passed)
 
 
 class _RuledRectifier(torch.autograd.Function):

@@ -8,7 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor
+
+from gradserve_server.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Objective(ABC):
         return False
 
     @property
+    def couples_rows(self) -> bool:
+        """Whether a row's value depends on the other rows of its query, which must then stay in one chunk."""
+        return False
+
+    @property
     def ranked(self) -> bool:
         """Whether it depends on the order of each row's own classes."""
         return False
@@ -55,7 +63,7 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, outputs: Outputs) -> Tensor:
-        """Returns the value of each row, [rows]."""
+        """Returns the value of each row, [rows]. `outputs` are those of one query, never of a whole pass."""
 
     def __add__(self, other: "Objective") -> "Objective":
         """Returns the sum of both."""
@@ -90,6 +98,10 @@ class _Sum(Objective):
         return self.left.needs_logits or self.right.needs_logits
 
     @property
+    def couples_rows(self) -> bool:
+        return self.left.couples_rows or self.right.couples_rows
+
+    @property
     def ranked(self) -> bool:
         return self.left.ranked or self.right.ranked
 
@@ -115,6 +127,10 @@ class _Scaled(Objective):
     @property
     def needs_logits(self) -> bool:
         return self.term.needs_logits
+
+    @property
+    def couples_rows(self) -> bool:
+        return self.term.couples_rows
 
     @property
     def ranked(self) -> bool:
@@ -204,7 +220,37 @@ class ranked_class_score(_OfLogits):  # noqa: N801
 
 
 @dataclass(frozen=True)
-class channel(Objective):  # noqa: N801
+class class_log_probability(_OfLogits):  # noqa: N801
+    """The logarithm of the softmax probability of one class.
+
+    Attributes:
+        index: Index of the class.
+    """
+
+    index: int
+
+    def of(self, logits: Tensor) -> Tensor:
+        """Returns the class's log-probability for each row."""
+        return logits.log_softmax(1)[:, self.index]
+
+
+class _OfLayer(Objective):
+    layer: str
+
+    @property
+    def layers(self) -> frozenset[str]:
+        return frozenset({self.layer})
+
+    def __call__(self, outputs: Outputs) -> Tensor:
+        return self.of(outputs.activations[self.layer])
+
+    @abstractmethod
+    def of(self, activations: Tensor) -> Tensor:
+        """Returns the value of each row, [rows], given the layer's output [rows, channels, ...]."""
+
+
+@dataclass(frozen=True)
+class channel(_OfLayer):  # noqa: N801
     """The mean activation of one channel over all positions.
 
     Attributes:
@@ -215,11 +261,105 @@ class channel(Objective):  # noqa: N801
     layer: str
     index: int
 
-    @property
-    def layers(self) -> frozenset[str]:
-        """The one layer."""
-        return frozenset({self.layer})
-
-    def __call__(self, outputs: Outputs) -> Tensor:
+    def of(self, activations: Tensor) -> Tensor:
         """Returns the mean of the channel for each row."""
-        return outputs.activations[self.layer][:, self.index].flatten(1).mean(1)
+        return _positions(activations)[:, self.index].mean(1)
+
+
+@dataclass(frozen=True)
+class neuron(_OfLayer):  # noqa: N801
+    """The activation of one channel at one position.
+
+    Attributes:
+        layer: Name of the layer, whose output is [rows, channels, height, width], or [rows, channels].
+        index: Index of the channel.
+        y: Row of the position; None for the middle one, `height // 2` as Lucid has it.
+        x: Column of the position; None for the middle one.
+
+    Raises (when called):
+        InvalidInput: The position lies outside the layer's output, whose size follows that of the image.
+    """
+
+    layer: str
+    index: int
+    y: int | None = None
+    x: int | None = None
+
+    def of(self, activations: Tensor) -> Tensor:
+        """Returns the neuron's activation for each row."""
+        found = activations[:, self.index]
+        for name, position in zip(("y", "x"), (self.y, self.x)[: found.ndim - 1], strict=False):
+            length = found.shape[1]
+            if position is not None and position >= length:
+                raise InvalidInput(
+                    f"layer {self.layer!r} has {length} positions along {name} for images of this size, "
+                    f"0 to {length - 1}; got {position}",
+                    field=f"neuron.{name}",
+                    reason="UNKNOWN_POSITION",
+                )
+            found = found[:, length // 2 if position is None else position]
+        return found.flatten(1).mean(1) if found.ndim > 1 else found
+
+
+@dataclass(frozen=True)
+class direction(_OfLayer):  # noqa: N801
+    """The mean over positions of the dot product with a direction in channel space (Lucid's with cosine power 0).
+
+    Attributes:
+        layer: Name of the layer, whose output is [rows, channels, ...].
+        vector: A number for each channel.
+    """
+
+    layer: str
+    vector: tuple[float, ...]
+
+    def of(self, activations: Tensor) -> Tensor:
+        """Returns the projection for each row."""
+        return _positions(activations).mean(2) @ activations.new_tensor(self.vector)
+
+
+@dataclass(frozen=True)
+class layer_l2(_OfLayer):  # noqa: N801
+    """The mean squared activation of a whole layer: what DeepDream amplifies.
+
+    Attributes:
+        layer: Name of the layer.
+    """
+
+    layer: str
+
+    def of(self, activations: Tensor) -> Tensor:
+        """Returns the mean square for each row."""
+        return activations.flatten(1).square().mean(1)
+
+
+@dataclass(frozen=True)
+class diversity(_OfLayer):  # noqa: N801
+    """How unlike the other rows of its query a row is (Olah, Mordvintsev, Schubert 2017, section "Diversity").
+
+    The negative mean cosine similarity of the row's Gram matrix, of channels over positions, with those of the others.
+
+    Attributes:
+        layer: Name of the layer, whose output is [rows, channels, ...].
+    """
+
+    layer: str
+
+    @property
+    def couples_rows(self) -> bool:
+        """True: each row is compared with all others."""
+        return True
+
+    def of(self, activations: Tensor) -> Tensor:
+        """Returns the negative mean similarity for each row; 0 for a row that is alone."""
+        count = len(activations)
+        features = _positions(activations)
+        grams = F.normalize((features @ features.transpose(1, 2)).flatten(1), dim=1)
+        similarities = grams @ grams.T
+        others = similarities.sum(1) - similarities.diagonal()
+        return -others / max(1, count - 1)
+
+
+def _positions(activations: Tensor) -> Tensor:
+    """Returns a layer's output as [rows, channels, positions]; one position where it has none."""
+    return activations.reshape(*activations.shape[:2], -1)

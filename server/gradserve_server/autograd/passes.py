@@ -181,7 +181,10 @@ def _values(bundle: Bundle, outputs: Outputs) -> dict[Objective, Tensor]:
 
 
 def _total(bundles: Sequence[Bundle], values: Sequence[Mapping[Objective, Tensor]], sweep: int) -> Tensor:
-    """Returns the sum over rows: rows do not mix in evaluation mode, so its gradient is that of each row alone."""
+    """Returns the sum over rows: rows do not mix in evaluation mode, so its gradient is that of each row alone.
+
+    Values are computed bundle by bundle, so an objective that couples rows couples those of its own query only.
+    """
     terms = [value[bundle.derivatives[sweep][0]].sum() for bundle, value in zip(bundles, values, strict=True)]
     return torch.stack(terms).sum()
 

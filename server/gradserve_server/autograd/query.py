@@ -18,6 +18,10 @@ class ActivationRule(Enum):
     """Where the gradient is positive (Zeiler and Fergus 2014, section 2.1)."""
     GUIDED = "guided"
     """Where both are (Springenberg et al. 2015, section 3.4)."""
+    REDIRECTED = "redirected"
+    """As STANDARD; but where that lets nothing of a row through, the gradient also passes where following it would
+    bring the input back into the rectifier's range (Lucid's redirected ReLU). For ascent that starts from dead units.
+    """
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,8 @@ class Query:
     @property
     def couples_rows(self) -> bool:
         """Whether its rows must be answered in one chunk."""
-        return isinstance(self.rule, Rescale)
+        coupled = self.objective is not None and self.objective.couples_rows
+        return coupled or isinstance(self.rule, Rescale)
 
     @property
     def needs_logits(self) -> bool:

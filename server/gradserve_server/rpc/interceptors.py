@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from grpc import aio
@@ -75,8 +75,11 @@ class Interceptor(aio.ServerInterceptor):
             try:
                 if self._draining:
                     raise Unavailable("the server is stopping; another one answers")
+                sent = self._metrics.rpc_sent.labels(*labels)
+                if kind == "server_stream":
+                    return await behavior(request, cast("Any", _CountedWrites(context, sent.inc)))
                 response = await behavior(request, context)
-                self._metrics.rpc_sent.labels(*labels).inc()
+                sent.inc()
                 return response
             except asyncio.CancelledError:
                 # Also raised when the deadline passes; must go on, or grpc.aio leaks the call (grpc issue 43360).
@@ -108,6 +111,21 @@ class Interceptor(aio.ServerInterceptor):
         self._metrics.in_flight.labels(labels[2]).dec()
         self._metrics.rpc_handled.labels(*labels, _camel_case(code)).inc()
         self._metrics.rpc_seconds.labels(*labels).observe(seconds)
+
+
+class _CountedWrites:
+    """The context of a stream, whose messages are counted as they are written."""
+
+    def __init__(self, context: "aio.ServicerContext[Any, Any]", count: Callable[[], None]) -> None:
+        self._context = context
+        self._count = count
+
+    async def write(self, message: Any) -> None:
+        await self._context.write(message)
+        self._count()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
 
 
 def _camel_case(code: grpc.StatusCode) -> str:

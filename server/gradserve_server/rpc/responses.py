@@ -82,6 +82,10 @@ def list_models_response(
             methods=settings.methods,
             targets=settings.targets,
             color_maps=list(COLOR_MAPS),
+            objectives=settings.objectives,
+            steps=settings.steps,
+            images=settings.images,
+            maximize_pixels=settings.maximize_pixels,
         ),
     )
 

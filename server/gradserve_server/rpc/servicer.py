@@ -24,7 +24,7 @@ from gradserve_server.imaging.geometry import Placement, fit, model_input
 from gradserve_server.imaging.segmentation import segments
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.explain.explanation import explain
-from gradserve_server.rpc import requests, responses
+from gradserve_server.rpc import maximize_requests, maximize_stream, requests, responses
 from gradserve_server.rpc.deadlines import remaining_seconds
 from gradserve_server.scheduling.job import Job
 from gradserve_server.scheduling.worker import Worker
@@ -88,8 +88,10 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         return await self._in_pool(partial(responses.explain_response, call, outcome, original, fitted, placement))
 
     async def Maximize(self, request: maximize_pb2.MaximizeRequest, context: Context) -> None:  # noqa: N802
-        """Refuses: not served by this version."""
-        raise NotServed("this version does not answer Maximize")
+        """Streams the way to an image that maximises objectives, then the image."""
+        call = maximize_requests.maximize_call(request, self._models(), self._settings)
+        start = await self._in_pool(partial(maximize_requests.start_images, request, call, self._settings))
+        await maximize_stream.answer(call, start, self._worker, self._in_pool, context)
 
     async def Stylize(self, request: stylize_pb2.StylizeRequest, context: Context) -> None:  # noqa: N802
         """Refuses: not served by this version."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from math import prod
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -203,4 +204,7 @@ class Worker:
 
     def _row_budget(self, key: PassKey) -> int:
         rows = self.calibrations[key.model.name].pass_rows
-        return min(rows, self._ceilings.get(key, rows))
+        # Measured at the model's input size; a row of four times the pixels takes four times the memory.
+        measured = key.model.preprocessing.height * key.model.preprocessing.width
+        fitting = max(1, min(rows, rows * measured // prod(key.shape[-2:])))
+        return min(fitting, self._ceilings.get(key, fitting))

@@ -13,7 +13,8 @@ from gradserve_server.autograd.program import Program
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.baseline import Baseline, Mean
 from gradserve_server.programs.explain.method import Attribution, Method, Subject, settle
-from gradserve_server.programs.explain.perturbation import blocks, mixed, scores
+from gradserve_server.programs.explain.path import blocks
+from gradserve_server.programs.explain.perturbation import mixed, scores
 
 
 @dataclass(frozen=True)

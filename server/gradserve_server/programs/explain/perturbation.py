@@ -1,21 +1,10 @@
 """What methods share that look at the score of changed images. They never ask for a gradient."""
 
-from collections.abc import Iterator
-
 from torch import Tensor
 
 from gradserve_server.autograd.objective import Objective
 from gradserve_server.autograd.program import Program, ask
 from gradserve_server.autograd.query import Query
-
-BLOCK = 32
-"""Rows asked at a time: what a program holds does not grow with the number of images it looks at."""
-
-
-def blocks(count: int) -> Iterator[slice]:
-    """Yields consecutive stretches of at most `BLOCK` of `count` things."""
-    for start in range(0, count, BLOCK):
-        yield slice(start, min(start + BLOCK, count))
 
 
 def scores(rows: Tensor, target: Objective) -> Program[Tensor]:

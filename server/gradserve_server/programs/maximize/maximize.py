@@ -1,0 +1,250 @@
+"""The program: climb an objective from a start image, one query a step."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gradserve_server.autograd.objective import Objective, class_log_probability
+from gradserve_server.autograd.program import Program, Progress, ask, host
+from gradserve_server.autograd.query import ActivationRule, Query
+from gradserve_server.programs.maximize.constraint import in_range
+from gradserve_server.programs.maximize.octaves import resized
+from gradserve_server.programs.maximize.parametrization import Fourier, Parametrization, Pixel
+from gradserve_server.programs.maximize.recipe import Basis, Recipe, Start
+from gradserve_server.programs.maximize.regularizers import total_variation
+
+CHECK_INTERVAL_STEPS = 16
+"""Steps between looks at the values. A look waits for the device."""
+
+FLAT_STEPS = 32
+FLAT_CHANGE = 1e-6
+"""The objective is flat when its last `FLAT_STEPS` values differ by no more than this part of themselves."""
+
+
+class StopReason(Enum):
+    """Why an ascent ended."""
+
+    COMPLETED = "completed"
+    FLAT = "flat"
+    DIVERGED = "diverged"
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """From pixels in 0..1 to the model's input: less `mean`, divided by `std`, colour by colour."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Returns the rows of pixels [images, 3, height, width]."""
+        return (pixels - self.colour(pixels)) / pixels.new_tensor(self.std)[:, None, None]
+
+    def colour(self, like: Tensor) -> Tensor:
+        """Returns the mean colour, [3, 1, 1]."""
+        return like.new_tensor(self.mean)[:, None, None]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What to do.
+
+    Attributes:
+        objective: What to maximise. None: the start image's own class becomes improbable.
+        recipe: How.
+        normalization: What the model expects.
+        seed: Seed of all random draws.
+        image_given: Whether the start image is a caller's. Otherwise it is blank, and the recipe may add noise.
+        rule: How gradients pass rectifiers.
+        preview_interval_steps: Steps between previews; 0 for none.
+        ends: Asked before each step; once true, the best image so far is the result.
+    """
+
+    objective: Objective | None
+    recipe: Recipe
+    normalization: Normalization
+    seed: int = 0
+    image_given: bool = False
+    rule: ActivationRule = ActivationRule.STANDARD
+    preview_interval_steps: int = 0
+    ends: Callable[[], bool] = lambda: False
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all octaves."""
+        return self.recipe.step_count * self.recipe.octaves.count
+
+
+@dataclass(frozen=True, eq=False)
+class Maximized:
+    """What was found.
+
+    Attributes:
+        pixels: The images, [images, height, width, 3] in 0..1.
+        start: Where they started, same shape.
+        values: Mean over images of the objective before each step, [steps taken].
+        logits: What the model says of the images, [images, classes].
+        start_logits: What it says of the start; None when no image was given.
+        stop_reason: Why it ended.
+    """
+
+    pixels: npt.NDArray[Any]
+    start: npt.NDArray[Any]
+    values: npt.NDArray[Any]
+    logits: npt.NDArray[Any]
+    start_logits: npt.NDArray[Any] | None
+    stop_reason: StopReason
+
+
+def maximize(images: Tensor, task: Task) -> Program[Maximized]:
+    """Climbs from `images` [images, 3, height, width], pixels in 0..1, in the model's dtype and on its device.
+
+    Each step asks one query. Its gradient is carried back through normalisation, transforms and parametrisation to the
+    parameters, which the optimiser moves; then regularisers, ball and range follow on the pixels.
+
+    Raises:
+        NotFinite: The start itself gives logits that are not finite.
+    """
+    recipe = task.recipe
+    generator = torch.Generator().manual_seed(task.seed)
+    dtype = images.dtype
+    start = images.float() if dtype in (torch.float16, torch.bfloat16) else images
+    start_logits = None
+    objective = task.objective
+    if task.image_given:
+        answer = yield from ask(Query(task.normalization(start).to(dtype), logits=True))
+        start_logits = host(answer.logits)
+        if objective is None:
+            objective = -class_log_probability(int(start_logits[0].argmax()))
+    elif recipe.start is Start.NOISE:
+        basis = _parametrization(recipe, start)
+        start = in_range(basis.pixels(basis.with_noise(basis.parameters(start), generator)))
+    if objective is None:
+        raise ValueError("without an image there must be an objective")
+
+    size = (start.shape[2], start.shape[3])
+    values: list[Tensor] = []
+    change = torch.zeros_like(start)
+    reason = StopReason.COMPLETED
+    for octave in recipe.octaves.sizes(*size):
+        base = resized(start, octave)
+        ascent = _ascend(base, resized(change, octave), objective, task, generator, values, dtype)
+        image, reason = yield from ascent
+        change = image - base
+        if reason in (StopReason.DEADLINE, StopReason.DIVERGED):
+            break
+    final = in_range(start + resized(change, size))
+    answer = yield from ask(Query(task.normalization(final).to(dtype), logits=True))
+    return Maximized(
+        pixels=_upright(final),
+        start=_upright(start),
+        values=_finite(values),
+        logits=host(answer.logits),
+        start_logits=start_logits,
+        stop_reason=reason,
+    )
+
+
+def _ascend(
+    base: Tensor,
+    change: Tensor,
+    objective: Objective,
+    task: Task,
+    generator: torch.Generator,
+    values: list[Tensor],
+    dtype: torch.dtype,
+) -> Program[tuple[Tensor, StopReason]]:
+    """Climbs at one scale from `base + change`, and returns the image with the reason to stop."""
+    recipe = task.recipe
+    basis = _parametrization(recipe, base)
+    mean = task.normalization.colour(base)
+    parameters = basis.parameters(in_range(base + change))
+    step_of = recipe.optimizer.begin()
+    best, best_value = basis.pixels(parameters), base.new_tensor(-inf)
+    before = len(values)
+    for step in range(1, recipe.step_count + 1):
+        if task.ends():
+            return best, StopReason.DEADLINE
+        view = recipe.robustness.draw(generator)
+        with torch.enable_grad():
+            leaf = parameters.detach().requires_grad_()
+            pixels = basis.pixels(leaf)
+            rows = task.normalization(view(pixels)).to(dtype)
+        redirects = len(values) < recipe.redirected_relu_step_count and task.rule is ActivationRule.STANDARD
+        rule = ActivationRule.REDIRECTED if redirects else task.rule
+        asked = rows.detach().contiguous(memory_format=torch.channels_last)
+        answer = yield from ask(Query(asked, objective, rule=rule))
+        value = answer.value.mean()
+        values.append(value)
+        better = value > best_value
+        best = torch.where(better, pixels.detach(), best)
+        best_value = torch.where(better, value, best_value)
+
+        gradient, pixel_gradient = _carried_back(answer.gradient, rows, pixels, leaf, recipe)
+        parameters = parameters + step_of(gradient)
+        if recipe.regularization.edits or recipe.constraint or recipe.parametrization is Basis.PIXEL:
+            edited = basis.pixels(parameters)
+            if recipe.regularization.edits:
+                edited = recipe.regularization.edited(edited - mean, pixel_gradient, step) + mean
+            if recipe.constraint:
+                edited = recipe.constraint.projected(edited, base)
+            parameters = basis.parameters(in_range(edited))
+
+        previews = task.preview_interval_steps and len(values) % task.preview_interval_steps == 0
+        preview = _side_by_side(basis.pixels(parameters)) if previews else None
+        yield Progress(len(values), task.total_steps, value, preview)
+        if step % CHECK_INTERVAL_STEPS == 0 or step == recipe.step_count:
+            if not bool(torch.isfinite(torch.stack(values)).all() & torch.isfinite(parameters).all()):
+                return best, StopReason.DIVERGED
+            if _flat(values[before:]) and step < recipe.step_count:
+                return basis.pixels(parameters), StopReason.FLAT
+    return basis.pixels(parameters), StopReason.COMPLETED
+
+
+def _carried_back(
+    gradient: Tensor, rows: Tensor, pixels: Tensor, leaf: Tensor, recipe: Recipe
+) -> tuple[Tensor, Tensor]:
+    """Returns the gradients with respect to the parameters and the pixels, given the one with respect to the rows."""
+    outputs, weights = [rows], [gradient]
+    if recipe.regularization.total_variation_weight:
+        with torch.enable_grad():
+            outputs.append(total_variation(pixels))
+        weights.append(torch.full_like(outputs[1], -recipe.regularization.total_variation_weight))
+    to_parameters, to_pixels = torch.autograd.grad(outputs, [leaf, pixels], weights)
+    return to_parameters, to_pixels
+
+
+def _parametrization(recipe: Recipe, images: Tensor) -> Parametrization:
+    return Fourier(images.shape[3]) if recipe.parametrization is Basis.FOURIER else Pixel()
+
+
+def _flat(values: Sequence[Tensor]) -> bool:
+    if len(values) < FLAT_STEPS:
+        return False
+    recent = torch.stack(list(values[-FLAT_STEPS:]))
+    return bool(recent.max() - recent.min() <= FLAT_CHANGE * recent.abs().max())
+
+
+def _finite(values: Sequence[Tensor]) -> npt.NDArray[Any]:
+    """Returns the values up to the first that is not finite."""
+    if not values:
+        return torch.zeros(0).numpy()
+    stacked = torch.stack(list(values))
+    finite = torch.isfinite(stacked)
+    return host(stacked[: int(finite.long().cumprod(0).sum())])
+
+
+def _upright(pixels: Tensor) -> npt.NDArray[Any]:
+    return host(pixels.permute(0, 2, 3, 1))
+
+
+def _side_by_side(pixels: Tensor) -> Tensor:
+    """Returns images [images, 3, height, width] as one picture [height, images * width, 3]."""
+    return pixels.detach().permute(2, 0, 3, 1).flatten(1, 2)

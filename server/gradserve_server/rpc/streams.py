@@ -1,0 +1,125 @@
+"""Between the worker's thread and a caller who reads at a pace of their own: the latest wins.
+
+The worker never waits for a reader and holds no backlog for one: what was not read when something newer comes is gone.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+
+from gradserve_server.autograd.program import Progress, host
+from gradserve_server.errors import NotFinite
+from gradserve_server.scheduling.job import Job, Outcome
+from gradserve_server.scheduling.worker import Worker
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A progress, off the device.
+
+    Attributes:
+        step: Steps taken, from 1.
+        step_count: Steps to take in all.
+        value: What is optimised.
+        preview: The image as it is, [height, width, 3] in 0..1; None at other than preview steps.
+        elapsed_seconds: Time since the job was made.
+    """
+
+    step: int
+    step_count: int
+    value: float
+    preview: npt.NDArray[Any] | None
+    elapsed_seconds: float
+
+
+class Latest:
+    """Holds what a reader has not read yet: the newest frame, and the newest with a preview if that is older.
+
+    Made in the event loop that reads. `put` belongs to the worker's thread, all else to the loop.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._arrived = asyncio.Event()
+        self._closed = False
+        self._lock = threading.Lock()
+        self._newest: Frame | None = None
+        self._pictured: Frame | None = None
+        self._started = time.monotonic()
+
+    def put(self, progress: Progress) -> None:
+        """Takes a progress off the device and puts it in the place of what was not read. Never waits for a reader.
+
+        One that is not finite is left out: the program is about to say that it diverged.
+        """
+        try:
+            value = float(host(progress.value)) if progress.value is not None else 0.0
+            preview = host(progress.preview) if progress.preview is not None else None
+        except NotFinite:
+            return
+        frame = Frame(progress.step, progress.step_count, value, preview, time.monotonic() - self._started)
+        with self._lock:
+            waiting = self._newest is None and self._pictured is None
+            if preview is None:
+                self._newest = frame
+            else:
+                self._newest, self._pictured = None, frame
+        if waiting:
+            # A loop that is closed has no readers.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._arrived.set)
+
+    def close(self) -> None:
+        """Says that nothing more will come."""
+        self._closed = True
+        self._arrived.set()
+
+    async def take(self) -> Frame | None:
+        """Waits for a frame that was not read, and returns it; None once nothing more will come."""
+        while True:
+            with self._lock:
+                frame = self._pictured or self._newest
+                if frame is self._pictured:
+                    self._pictured = None
+                else:
+                    self._newest = None
+            if frame is not None or self._closed:
+                return frame
+            self._arrived.clear()
+            # What came before the line above is seen by the loop; what comes after it sets the event.
+            with self._lock:
+                empty = self._newest is None and self._pictured is None
+            if empty:
+                await self._arrived.wait()
+
+
+async def followed(worker: Worker, job: Job[Result], deliver: Callable[[Frame], Awaitable[None]]) -> Outcome[Result]:
+    """Runs a job, hands its frames to `deliver` one after the other, and returns its outcome.
+
+    When the caller goes away, or anything else ends this coroutine, the job leaves at its next step.
+
+    Args:
+        worker: Where to run it.
+        job: The job.
+        deliver: Sends a frame; while it does, newer frames take the place of older ones.
+    """
+    frames = Latest()
+    future = worker.submit(replace(job, watch=frames.put))
+    ended = asyncio.wrap_future(future)
+    ended.add_done_callback(lambda done: frames.close())
+    try:
+        while (frame := await frames.take()) is not None:
+            await deliver(frame)
+        return await ended
+    finally:
+        future.cancel()
+        # Its error, if it has one, is this coroutine's own or nobody's.
+        ended.cancelled() or (ended.done() and ended.exception())

@@ -1,0 +1,218 @@
+"""FGSM and PGD against captum.robust, and the ball at every step."""
+
+import numpy as np
+import pytest
+import torch
+from captum.robust import FGSM, PGD
+from captum.testing.helpers.basic_models import BasicModel, BasicModel2, BasicModel_MultiLayer
+from tests.driving import answer_to, model_of
+from tests.unit.programs.maximize.climbing import changed, recorded
+from torchvision.models import resnet18
+
+from gradserve_server.autograd.objective import class_log_probability
+from gradserve_server.autograd.program import Progress
+from gradserve_server.programs.maximize.constraint import Constraint, Norm, in_range
+from gradserve_server.programs.maximize.maximize import Normalization, Task, maximize
+from gradserve_server.programs.maximize.optimizers import Optimizer, StepRule
+from gradserve_server.programs.maximize.presets import Preset, recipe
+
+# Captum says that it switches gradients on for its input.
+pytestmark = pytest.mark.filterwarnings("ignore:Input Tensor .* did not already require gradients")
+
+NORMALIZATION = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def attack(loss, start: torch.Tensor, rate: float, steps: int, ball: Constraint | None = None) -> torch.Tensor:
+    """Our parts without the program: signed ascent of a loss from `start`, kept in a ball."""
+    step, at = Optimizer(StepRule.SIGN, rate).begin(), start
+    for _ in range(steps):
+        leaf = at.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(leaf).sum(), leaf)
+        at = at.detach() + step(gradient)
+        if ball is not None:
+            at = ball.projected(at, start)
+    return at
+
+
+def negative_log(model, *target, sign: int = 1):
+    return lambda rows: -sign * torch.log(model(rows)[(slice(None), *target)])
+
+
+def close(found: torch.Tensor, table: list) -> None:
+    # Captum's tables have two decimals.
+    np.testing.assert_allclose(found.detach(), table, atol=0.01)
+
+
+def test_fgsm_agrees_with_captums_table() -> None:
+    model = BasicModel()
+    away = torch.tensor([[2.0, -9.0, 9.0, 1.0, -3.0]])
+    close(attack(negative_log(model, 1), away, 0.1, 1), [[2.0, -8.9, 9.0, 1.0, -3.0]])
+    towards = torch.tensor([[9.0, 10.0, -6.0, -1.0]])
+    close(attack(negative_log(model, 3, sign=-1), towards, 0.2, 1), [[9.0, 10.0, -6.0, -1.2]])
+    cube = torch.tensor([[[4.0, 2.0], [-1.0, -2.0]], [[3.0, -4.0], [10.0, 5.0]]])
+    close(attack(negative_log(model, 0, 1), cube, 0.1, 1), [[[4.0, 2.0], [-1.0, -2.0]], [[3.0, -3.9], [10.0, 5.0]]])
+    layered, more = BasicModel_MultiLayer(), torch.tensor([[-1.0, 2.0, 2.0]])
+    row = torch.tensor([[1.0, 6.0, -3.0]])
+    close(attack(lambda rows: -torch.log(layered(rows, more)[:, 0]), row, 0.2, 1), [[0.8, 5.8, -3.2]])
+
+
+def test_fgsm_agrees_with_captums_table_for_two_inputs() -> None:
+    model = BasicModel2()
+    inputs = torch.tensor([[[4.0, -1.0], [3.0, 10.0]], [[2.0, -5.0], [-2.0, 1.0]]])
+
+    def loss(both: torch.Tensor) -> torch.Tensor:
+        return -torch.log(model(both[0], both[1])[:, 0])
+
+    close(attack(loss, inputs, 0.25, 1), [[[3.75, -1.0], [2.75, 10.0]], [[2.25, -5.0], [-2.0, 1.0]]])
+
+
+def test_pgd_agrees_with_captums_table() -> None:
+    model = BasicModel()
+    away = torch.tensor([[2.0, -9.0, 9.0, 1.0, -3.0]])
+    ball = Constraint(Norm.LINF, 0.25)
+    close(attack(negative_log(model, 4), away, 0.1, 2, ball), [[2.0, -9.0, 9.0, 1.0, -2.8]])
+    towards = torch.tensor([[9.0, 10.0, -6.0, -1.0]])
+    ball = Constraint(Norm.LINF, 0.2)
+    close(attack(negative_log(model, 3, sign=-1), towards, 0.1, 3, ball), [[9.0, 10.0, -6.0, -1.2]])
+    ball = Constraint(Norm.L2, 0.2)
+    close(attack(negative_log(model, 2, sign=-1), towards, 0.1, 3, ball), [[9.0, 10.0, -6.2, -1.0]])
+    cube = torch.tensor([[[4.0, 2.0], [-1.0, -2.0]], [[3.0, -4.0], [10.0, 5.0]]])
+    ball = Constraint(Norm.LINF, 0.25)
+    close(
+        attack(negative_log(model, 0, 1), cube, 0.1, 3, ball),
+        [[[4.0, 2.0], [-1.0, -2.0]], [[3.0, -3.75], [10.0, 5.0]]],
+    )
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return resnet18(weights=None, num_classes=10).eval().double()
+
+
+@pytest.fixture(scope="module")
+def model(network):
+    return model_of(network, precision="float64")
+
+
+@pytest.fixture(scope="module")
+def photograph() -> torch.Tensor:
+    """An image with pixels at 0 and 1 too, where the range holds the change back."""
+    noise = torch.rand(1, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    return (1.2 * noise - 0.1).clamp(0, 1)
+
+
+def captum_path(network, photograph: torch.Tensor, target: int, steps: int, **options) -> list[torch.Tensor]:
+    """Captum's image after each step: its PGD of 1, 2, ... steps. It wants probabilities."""
+
+    def probabilities(images: torch.Tensor) -> torch.Tensor:
+        return network((images - 0.5) / 0.5).softmax(1)
+
+    attacker = PGD(probabilities, lower_bound=0, upper_bound=1)
+    # Captum takes gradients below 1e-6 for zero; the papers do not.
+    attacker.fgsm.zero_thresh = 0.0
+    return [attacker.perturb(photograph, step_num=count, target=target, **options) for count in range(1, steps + 1)]
+
+
+def our_path(model, photograph: torch.Tensor, objective, parts) -> list[torch.Tensor]:
+    seen: list[Progress] = []
+    given = Task(objective, parts, NORMALIZATION, image_given=True, preview_interval_steps=1)
+    answer_to(model, recorded(maximize(photograph, given), seen.append))
+    return [progress.preview.permute(2, 0, 1)[None] for progress in seen]
+
+
+@pytest.mark.parametrize("norm", Norm)
+@pytest.mark.parametrize("targeted", [False, True])
+def test_pgd_is_captums_step_by_step_on_a_torchvision_model(
+    network, model, photograph, norm: Norm, targeted: bool
+) -> None:
+    epsilon = 8 / 255 if norm is Norm.LINF else 0.7
+    parts = changed(recipe(Preset.PGD, epsilon, 6), constraint=Constraint(norm, epsilon))
+    rate = parts.optimizer.learning_rate
+    sign = 1 if targeted else -1
+    expected = captum_path(
+        network,
+        photograph,
+        3,
+        6,
+        radius=epsilon,
+        step_size=rate,
+        targeted=targeted,
+        norm={Norm.LINF: "Linf", Norm.L2: "L2"}[norm],
+    )
+    found = our_path(model, photograph, sign * class_log_probability(3), parts)
+    assert len(found) == 6
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+        assert not torch.equal(ours, photograph)
+
+
+def test_fgsm_is_captums_on_a_torchvision_model(network, model, photograph) -> None:
+    attacker = FGSM(lambda images: network((images - 0.5) / 0.5).softmax(1), lower_bound=0, upper_bound=1)
+    attacker.zero_thresh = 0.0
+    expected = attacker.perturb(photograph, epsilon=4 / 255, target=2)
+    (found,) = our_path(model, photograph, -class_log_probability(2), recipe(Preset.FGSM, 4 / 255))
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("norm", Norm)
+def test_the_ball_and_the_range_hold_at_every_step(photograph, norm: Norm, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = model_of(resnet18(weights=None, num_classes=10), precision=str(dtype).removeprefix("torch."))
+    start, epsilon = photograph.to(dtype), 0.03 if norm is Norm.LINF else 0.5
+    # Steps far larger than the ball, with everything that moves pixels switched on.
+    parts = changed(
+        recipe(Preset.PGD, epsilon, 12),
+        constraint=Constraint(norm, epsilon),
+        optimizer=Optimizer(StepRule.NORMALIZED_GRADIENT, 0.3),
+    )
+    path = our_path(model, start, -class_log_probability(0), parts)
+    rounding = 4 * torch.finfo(dtype).eps
+    for image in path:
+        change = image - start
+        size = float(change.abs().max()) if norm is Norm.LINF else float(change.double().norm())
+        assert size <= epsilon + rounding
+        assert float(image.min()) >= 0
+        assert float(image.max()) <= 1
+    assert size >= 0.9 * epsilon, "the ball is reached, so it was the ball that held"
+
+
+def test_without_an_objective_an_attack_goes_for_what_the_model_sees(model, photograph) -> None:
+    given = Task(None, recipe(Preset.PGD, 8 / 255), NORMALIZATION, image_given=True)
+    found = answer_to(model, maximize(photograph, given))
+    seen = int(found.start_logits[0].argmax())
+    named = Task(-class_log_probability(seen), recipe(Preset.PGD, 8 / 255), NORMALIZATION, image_given=True)
+    np.testing.assert_array_equal(found.pixels, answer_to(model, maximize(photograph, named)).pixels)
+    before, after = (torch.from_numpy(logits[0]).softmax(0)[seen] for logits in (found.start_logits, found.logits))
+    assert after < before
+
+
+def test_projection_is_the_nearest_point_of_the_ball() -> None:
+    """Inside nothing moves; outside, no point of the ball that we can draw is nearer."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.rand(2, 3, 2, 2, dtype=torch.float64, generator=generator)
+    outside = start + torch.randn(2, 3, 2, 2, dtype=torch.float64, generator=generator)
+    for ball in (Constraint(Norm.LINF, 0.2), Constraint(Norm.L2, 0.4)):
+        nearest = ball.projected(outside, start)
+        torch.testing.assert_close(ball.projected(nearest, start), nearest, rtol=0, atol=1e-15)
+        for _ in range(200):
+            point = ball.projected(start + torch.randn(2, 3, 2, 2, dtype=torch.float64, generator=generator), start)
+            distances = [(outside - image).flatten(1).norm(dim=1) for image in (nearest, point)]
+            assert (distances[0] <= distances[1] + 1e-12).all()
+    assert in_range(torch.tensor([-0.5, 0.5, 1.5])).tolist() == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize("name", ["chelsea", "coffee", "astronaut", "rocket"])
+def test_pgd_at_four_grey_levels_flips_the_sample_photographs(embedded, name: str) -> None:
+    from tests.conftest import photograph as sample
+
+    from gradserve_server.imaging.geometry import as_float, fit
+
+    fitted, _ = fit(sample(name), embedded.preprocessing)
+    start = torch.from_numpy(as_float(fitted).transpose(2, 0, 1)[None].copy())
+    normal = Normalization(embedded.preprocessing.mean, embedded.preprocessing.std)
+    given = Task(None, recipe(Preset.PGD, 4 / 255), normal, image_given=True)
+    found = answer_to(embedded, maximize(start, given))
+    assert found.logits[0].argmax() != found.start_logits[0].argmax()
+    assert np.abs(found.pixels - found.start).max() <= 4 / 255 + 1e-7

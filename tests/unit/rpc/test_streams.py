@@ -1,0 +1,87 @@
+"""The latest wins: between a worker that never waits and a reader who may."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+import torch
+
+from gradserve_server.autograd.program import Progress
+from gradserve_server.rpc.streams import Latest
+
+
+def progress(step: int, preview: bool = False, value: float | None = None) -> Progress:
+    picture = torch.full((2, 2, 3), step / 1000) if preview else None
+    return Progress(step, 1000, torch.tensor(float(step) if value is None else value), picture)
+
+
+async def test_a_reader_that_keeps_up_sees_every_step() -> None:
+    frames, seen = Latest(), []
+
+    async def read() -> None:
+        while (frame := await frames.take()) is not None:
+            seen.append((frame.step, frame.value))
+
+    reading = asyncio.ensure_future(read())
+    for step in range(1, 6):
+        await asyncio.to_thread(frames.put, progress(step))
+        await asyncio.sleep(0.01)
+    frames.close()
+    await reading
+    assert seen == [(step, float(step)) for step in range(1, 6)]
+
+
+async def test_a_slow_reader_gets_the_newest_picture_then_the_newest_step() -> None:
+    frames = Latest()
+    for step in range(1, 100):
+        frames.put(progress(step, preview=step % 10 == 0))
+    first, second = await frames.take(), await frames.take()
+    assert (first.step, float(first.preview[0, 0, 0])) == (90, pytest.approx(0.09))
+    assert (second.step, second.preview) == (99, None)
+    frames.put(progress(100, preview=True))
+    assert (await frames.take()).step == 100
+    frames.close()
+    assert await frames.take() is None
+
+
+async def test_what_was_not_read_at_the_end_is_read_still() -> None:
+    frames = Latest()
+    frames.put(progress(7))
+    frames.close()
+    assert (await frames.take()).step == 7
+    assert await frames.take() is None
+
+
+async def test_the_worker_never_waits_and_the_reader_misses_no_wake_up() -> None:
+    """A thread that puts as fast as it can, a reader that sleeps now and then: the last step always arrives."""
+    last = 400
+    for attempt in range(20):
+        frames = Latest()
+        thread = threading.Thread(target=lambda frames=frames: [frames.put(progress(n)) for n in range(1, last + 1)])
+        thread.start()
+        seen = 0
+        while seen < last:
+            frame = await asyncio.wait_for(frames.take(), 5)
+            assert frame.step > seen
+            seen = frame.step
+            if attempt % 2:
+                await asyncio.sleep(0.001)
+        thread.join()
+
+
+async def test_what_is_not_finite_is_left_out() -> None:
+    frames = Latest()
+    frames.put(progress(1))
+    frames.put(progress(2, value=float("nan")))
+    assert (await frames.take()).step == 1
+    frames.close()
+    assert await frames.take() is None
+
+
+async def test_putting_costs_no_more_when_nobody_reads() -> None:
+    frames = Latest()
+    started = time.perf_counter()
+    for step in range(2000):
+        frames.put(progress(step))
+    assert time.perf_counter() - started < 2

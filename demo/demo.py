@@ -16,6 +16,14 @@ from gradserve import Client, Explanation
 FOLDER = Path(__file__).parent
 OUT = FOLDER / "out"
 PHOTOGRAPHS = {"chelsea": "a cat", "coffee": "a cup of coffee"}
+TIMEOUT = 300.0
+QUICK = {
+    "score_cam": {"channel_count": 64},
+    "ablation_cam": {"channel_count": 64},
+    "rise": {"mask_count": 300},
+    "kernel_shap": {"sample_count": 300},
+}
+"""Fewer masks and channels than the defaults: a newcomer waits for this on a laptop."""
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222 }
@@ -59,7 +67,8 @@ def _page(client: Client) -> str:
         photograph = OUT / f"{name}.png"
         PIL.Image.fromarray(getattr(skimage.data, name)()).save(photograph)
         started = time.perf_counter()
-        explanations = client.explain_many(photograph, methods=list(caveats))
+        methods = [(method, QUICK.get(method, {})) for method in caveats]
+        explanations = client.explain_many(photograph, methods=methods, seed=0, timeout=TIMEOUT)
         seconds = time.perf_counter() - started
         best = explanations[0].predictions[0]
         print(f"{name}: {best.label} ({best.probability:.0%}), {len(explanations)} methods in {seconds:.2f} s")

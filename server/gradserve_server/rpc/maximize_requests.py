@@ -39,7 +39,7 @@ from gradserve_server.programs.maximize.recipe import Basis, Recipe, Start
 from gradserve_server.programs.maximize.regularizers import Regularization
 from gradserve_server.programs.maximize.transforms import Robustness
 from gradserve_server.rpc.parameters import enum_member
-from gradserve_server.rpc.requests import _seed, array, image_pixels
+from gradserve_server.rpc.requests import array, image_pixels, seed_of
 from gradserve_server.rpc.targets import check_count
 
 SHORTEST_SIDE = 16
@@ -123,7 +123,7 @@ def maximize_call(request: maximize_pb2.MaximizeRequest, repository: Repository,
         count=count,
         image_given=given,
         rule=rule,
-        seed=_seed(request),  # type: ignore[arg-type]  # it has the same field
+        seed=seed_of(request),
         preview_interval_steps=_at_least(request.preview_interval_steps, 0, "preview_interval_steps"),
         format=_enum_field(ImageFormat, request, "format") or ImageFormat.PNG,
         margin_seconds=_margin(request),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from gradserve.v1 import explain_pb2, image_pb2
+from gradserve.v1 import explain_pb2, image_pb2, maximize_pb2
 from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, RequestError
 from gradserve_server.imaging.decode import Pixels, check_pixel_count, decode
@@ -109,7 +109,7 @@ def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, se
         frame=enum_member(Frame, request, request.DESCRIPTOR.fields_by_name["frame"]) or Frame.ORIGINAL,
         overlay=_options(OverlayOptions, request, "overlay"),
         trust=_trust(request, model),
-        seed=_seed(request),
+        seed=seed_of(request),
         prediction_count=min(prediction_count, model.class_count),
     )
 
@@ -222,7 +222,12 @@ def _trust(request: explain_pb2.ExplainRequest, model: Model) -> TrustOptions | 
     return options
 
 
-def _seed(request: explain_pb2.ExplainRequest) -> int:
+def seed_of(request: explain_pb2.ExplainRequest | maximize_pb2.MaximizeRequest) -> int:
+    """Returns the seed of a request; a drawn one where it gives none.
+
+    Raises:
+        InvalidInput: It is negative.
+    """
     if not request.HasField("seed"):
         return secrets.randbelow(2**31)
     if request.seed < 0:

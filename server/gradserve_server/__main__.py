@@ -1,8 +1,6 @@
 """The command `gradserve-server`."""
 
 import argparse
-import asyncio
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -13,27 +11,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from gradserve_server.scheduling.allocator import keep_freed_memory
 
     allocator = keep_freed_memory()
-    from gradserve_server.config import add_settings, settings_from
-    from gradserve_server.observability.logs import configure_logs
+    from gradserve_server.commands import serve
 
+    commands = {"serve": serve}
     parser = argparse.ArgumentParser(prog="gradserve-server", description="Explains image models over gRPC.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    add_settings(commands.add_parser("serve", help="run a server until SIGTERM"))
+    parser.set_defaults(allocator=allocator)
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    for name, command in commands.items():
+        command.add_arguments(subparsers.add_parser(name, help=command.HELP, description=command.__doc__))
     parsed = parser.parse_args(arguments)
-    settings = settings_from(parsed)
-    configure_logs(settings.log_level)
-    log = logging.getLogger("gradserve_server")
-    log.info("memory: %s", allocator)
-
-    from gradserve_server.app import serve
-    from gradserve_server.models.loading import ModelLoadError
-
-    try:
-        asyncio.run(serve(settings))
-    except (ModelLoadError, OSError) as error:
-        log.error("%s", error)
-        return 1
-    return 0
+    status: int = commands[parsed.command].run(parsed)
+    return status
 
 
 if __name__ == "__main__":

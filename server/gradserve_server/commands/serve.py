@@ -1,0 +1,32 @@
+"""`gradserve-server serve`: run a server until SIGTERM."""
+
+import argparse
+import asyncio
+import logging
+
+from gradserve_server.app import serve
+from gradserve_server.config import add_settings, settings_from
+from gradserve_server.models.loading import ModelLoadError
+from gradserve_server.observability.logs import configure_logs
+
+HELP = "run a server until SIGTERM"
+
+log = logging.getLogger("gradserve_server")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the settings of a server."""
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves; returns 1 if the server could not start."""
+    settings = settings_from(arguments)
+    configure_logs(settings.log_level)
+    log.info("memory: %s", arguments.allocator)
+    try:
+        asyncio.run(serve(settings))
+    except (ModelLoadError, OSError) as error:
+        log.error("%s", error)
+        return 1
+    return 0

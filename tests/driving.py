@@ -21,7 +21,13 @@ from gradserve_server.scheduling.scheduler import Scheduler
 
 
 def model_of(
-    module: nn.Module, size: int = 64, precision: str = "float32", default_layer: str = "", name: str = "net"
+    module: nn.Module,
+    size: int = 64,
+    precision: str = "float32",
+    default_layer: str = "",
+    name: str = "net",
+    *,
+    fold: bool = True,
 ) -> Model:
     """Makes a model of a network that takes square images of `size` pixels."""
     spec = ModelSpec(
@@ -29,6 +35,7 @@ def model_of(
         architecture="test:net",
         precision=precision,
         default_layer=default_layer,
+        fold=fold,
         preprocessing=Preprocessing(height=size, width=size, resize=size),
     )
     return prepare(module, "0" * 64, spec, torch.device("cpu"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gradserve_server.autograd.activation_rules import RowRules, Stretch
 from gradserve_server.autograd.answer import Answer
@@ -35,6 +35,7 @@ class PassKey:
 
     Attributes:
         model: The model.
+        network: What runs: the model's folded network, or the one as it was where a folded layer is read.
         shape: Shape of a row.
         dtype: Arithmetic.
         root: Layer where the graph begins; None for the rows.
@@ -43,6 +44,7 @@ class PassKey:
     """
 
     model: Model
+    network: nn.Module
     shape: tuple[int, ...]
     dtype: torch.dtype
     root: str | None
@@ -90,7 +92,8 @@ class Bundle:
         layers = [model.layer(root) for root in roots if root is not None]
         earliest = None if None in roots or not layers else min(layers, key=lambda layer: layer.position).name
         rows = queries[0].rows
-        return PassKey(model, tuple(rows.shape[1:]), rows.dtype, earliest, len(self.derivatives))
+        network = model.network(frozenset().union(*(query.layers for query in queries)))
+        return PassKey(model, network, tuple(rows.shape[1:]), rows.dtype, earliest, len(self.derivatives))
 
 
 def run(model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
@@ -119,7 +122,7 @@ def run(model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
     with torch.set_grad_enabled(key.sweeps > 0):
         with rules.applied():
             # A copy, because a model may change its input in place.
-            logits = recorder.forward(model.module, leaf.clone())
+            logits = recorder.forward(key.network, leaf.clone())
         outputs = _split(logits, recorder.activations, sizes)
         values = [_values(bundle, output) for bundle, output in zip(bundles, outputs, strict=True)]
         totals = [_total(bundles, values, sweep) for sweep in range(key.sweeps)]

@@ -1,16 +1,17 @@
 """Reading, rooting and stopping at layers without touching the shared model.
 
-A pass runs a *view* of the model: the modules on the way from the root to each tapped layer are copied, all others and
-all parameters are shared. Taps sit on the copies, so no other thread and no other pass can see them, and they go when
-the view goes.
+A pass runs a *view* of the model. Taps sit on the modules that the view copied, so no other thread and no other pass
+can see them, and they go when the view goes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from gradserve_server.models.views import view
 
 Tap = Callable[[Tensor], Tensor | None]
 """Called with a layer's output; what it returns, if anything, takes the output's place."""
@@ -18,29 +19,12 @@ Tap = Callable[[Tensor], Tensor | None]
 
 def tapped(module: nn.Module, taps: Mapping[str, Tap]) -> nn.Module:
     """Returns a view of `module` whose layers named in `taps` call them."""
-    if not taps:
-        return module
-    view = _copy(module)
-    copies = {"": view}
-    for name, tap in taps.items():
-        path = ""
-        for part in name.split("."):
-            parent, path = copies[path], f"{path}.{part}".lstrip(".")
-            if path not in copies:
-                copies[path] = _copy(parent.get_submodule(part))
-                parent._modules[part] = copies[path]
-        copies[name].register_forward_hook(lambda _module, _args, output, tap=tap: tap(output))
-    return view
 
+    def hooked(copy: nn.Module, tap: Tap) -> nn.Module:
+        copy.register_forward_hook(lambda _module, _args, output: tap(output))
+        return copy
 
-def _copy(module: nn.Module) -> nn.Module:
-    """Returns a module that shares everything with `module` but can be given other children and hooks."""
-    twin: nn.Module = object.__new__(type(module))
-    state: dict[str, Any] = dict(module.__dict__)
-    for name in ("_modules", "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"):
-        state[name] = state[name].copy()
-    twin.__dict__.update(state)
-    return twin
+    return view(module, {name: partial(hooked, tap=tap) for name, tap in taps.items()})
 
 
 class _Stop(Exception):

@@ -1,5 +1,6 @@
 """A model ready to be explained."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from gradserve_server.errors import InvalidInput, nearest
+from gradserve_server.models.folding import Folded
 from gradserve_server.models.layers import Layer
 from gradserve_server.models.operations import Operations
 from gradserve_server.models.preprocessing import Preprocessing
@@ -22,6 +24,7 @@ class Model:
         version: SHA-256 of the weights, hexadecimal.
         architecture: Where the network comes from, for example `timm:tf_efficientnet_lite0`.
         module: The network: float [rows, 3, height, width] to logits [rows, classes].
+        folded: The same with batch normalisations folded, and the names of the layers that this changes.
         device: Where it is.
         dtype: Arithmetic.
         preprocessing: What it expects of an image.
@@ -37,6 +40,7 @@ class Model:
     version: str
     architecture: str
     module: nn.Module
+    folded: Folded
     device: torch.device
     dtype: torch.dtype
     preprocessing: Preprocessing
@@ -51,6 +55,10 @@ class Model:
     def precision(self) -> str:
         """Arithmetic as callers read it, for example `float32`."""
         return str(self.dtype).removeprefix("torch.")
+
+    def network(self, layers: AbstractSet[str]) -> nn.Module:
+        """Returns the network to run when these layers are read: the folded one, unless it changes one of them."""
+        return self.module if self.folded.layers & layers else self.folded.module
 
     @cached_property
     def _layers_by_name(self) -> dict[str, Layer]:

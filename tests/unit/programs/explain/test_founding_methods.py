@@ -141,6 +141,7 @@ class TestPublishedTables:
 
 
 def _one_channel_model(network: nn.Module):
+    from gradserve_server.models.folding import Folded
     from gradserve_server.models.layers import trace_layers
     from gradserve_server.models.model import Model
     from gradserve_server.models.preprocessing import Preprocessing
@@ -152,6 +153,7 @@ def _one_channel_model(network: nn.Module):
         version="",
         architecture="captum",
         module=network.eval().requires_grad_(False),
+        folded=Folded(network),
         device=torch.device("cpu"),
         dtype=torch.float32,
         preprocessing=Preprocessing(height=4, width=4, resize=4),

@@ -19,6 +19,7 @@ from gradserve_server.rpc.deadlines import remaining_seconds
 from gradserve_server.rpc.maximize_requests import MaximizeCall
 from gradserve_server.rpc.maximize_responses import progress_message, result_message
 from gradserve_server.rpc.streams import Frame, followed
+from gradserve_server.rpc.tenants import tenant_of
 from gradserve_server.scheduling.job import Job, Priority
 from gradserve_server.scheduling.worker import Worker
 
@@ -45,6 +46,7 @@ async def answer(
         start=partial(maximize, task=_task(call, ends.is_set)),
         inputs=(start,),
         priority=Priority.ITERATIVE,
+        tenant=tenant_of(context),
         deadline=time.monotonic() + remaining,
     )
 

@@ -26,6 +26,7 @@ from gradserve_server.models.repository import Repository
 from gradserve_server.programs.explain.explanation import explain
 from gradserve_server.rpc import maximize_requests, maximize_stream, requests, responses
 from gradserve_server.rpc.deadlines import remaining_seconds
+from gradserve_server.rpc.tenants import tenant_of
 from gradserve_server.scheduling.job import Job
 from gradserve_server.scheduling.worker import Worker
 
@@ -82,6 +83,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
                 as_grid=lambda layer, output: call.model.layer(layer).as_grid(output),
             ),
             inputs=inputs,
+            tenant=tenant_of(context),
             deadline=time.monotonic() + remaining_seconds(context),
         )
         outcome = await asyncio.wrap_future(self._worker.submit(job))

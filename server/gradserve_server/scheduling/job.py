@@ -34,6 +34,7 @@ class Job(Generic[Result]):
             dtype, whole numbers as they are.
         inputs: Arrays to hand to `start`.
         priority: Whose queries go first.
+        tenant: Who shares with others; empty for all that do not say.
         deadline: When the caller stops waiting, on the clock of `time.monotonic`, in seconds.
         watch: Called in the worker's thread with each progress; must return at once.
         arrived: When it was made, on the same clock.
@@ -43,6 +44,7 @@ class Job(Generic[Result]):
     start: Callable[..., Program[Result]]
     inputs: tuple[npt.NDArray[Any], ...] = ()
     priority: Priority = Priority.INTERACTIVE
+    tenant: str = ""
     deadline: float = inf
     watch: Callable[[Progress], None] | None = None
     arrived: float = field(default_factory=time.monotonic)

@@ -1,7 +1,8 @@
 """Live programs and the packing of their queries into passes.
 
 Nothing here knows threads or devices: the worker calls `next_pass` in its own thread, runs what it gets, and calls
-`settle` with the answers. The order in which rows are served:
+`settle` with the answers. Rows are served in turns of tenants, so that none gets more than its share while others wait.
+Of each tenant, the order is:
 
 1. who was passed over `PATIENCE` times, so that nobody starves;
 2. interactive jobs, then iterative ones;
@@ -12,6 +13,7 @@ Nothing here knows threads or devices: the worker calls `next_pass` in its own t
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from gradserve_server.autograd.program import Program, Progress
 from gradserve_server.autograd.query import Query
 from gradserve_server.errors import Expired, RequestError
 from gradserve_server.models.model import Model
+from gradserve_server.scheduling.fairness import Fairness
 from gradserve_server.scheduling.job import Job, Outcome, Usage
 
 PATIENCE = 8
@@ -111,6 +114,7 @@ class Scheduler:
 
     Args:
         row_budget: Largest number of rows of a pass with a given key.
+        row_seconds: What a row of a pass with a given key costs the device: the measure of tenants' shares.
         abandoned: Called with the reason, `cancelled` or `deadline`, for each job dropped before it ended.
         clock: Monotonic seconds.
     """
@@ -118,10 +122,13 @@ class Scheduler:
     def __init__(
         self,
         row_budget: Callable[[PassKey], int],
+        row_seconds: Callable[[PassKey], float] = lambda key: 1.0,
         abandoned: Callable[[str], None] = lambda reason: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._row_budget = row_budget
+        self._row_seconds = row_seconds
+        self._fairness = Fairness()
         self._abandoned = abandoned
         self._clock = clock
         self._runs: dict[_Run, None] = {}
@@ -136,6 +143,7 @@ class Scheduler:
         """Takes in a program and runs it up to its first queries."""
         run = _Run(job, future, program)
         self._runs[run] = None
+        self._fairness.enter(job.tenant)
         self._advance(run, None)
 
     def next_pass(self) -> Pass | None:
@@ -144,11 +152,12 @@ class Scheduler:
         ready = sorted(self._unserved(), key=lambda demand: demand.rank)
         if not ready:
             return None
-        lead = ready[0]
-        room = self._row_budget(lead.key)
+        key: PassKey | None = None
         shares: list[Share] = []
-        for demand in ready:
-            if demand.key != lead.key:
+        for demand in self._in_turns(ready):
+            if key is None:
+                key, room = demand.key, self._row_budget(demand.key)
+            if demand.key != key:
                 continue
             start = demand.handed_out
             if demand.couples_rows:
@@ -158,12 +167,14 @@ class Scheduler:
                 demand.handed_out = demand.row_count
             else:
                 demand.handed_out = min(start + room, demand.row_count)
-            room -= demand.handed_out - start
+            taken = demand.handed_out - start
+            room -= taken
+            self._fairness.give(demand.run.job.tenant, taken * self._row_seconds(key))
             shares.append(Share(demand, start, demand.handed_out))
             if room <= 0:
                 break
         self._note_order(ready, shares)
-        return Pass(lead.key.model, tuple(shares))
+        return Pass(shares[0].demand.key.model, tuple(shares))
 
     def settle(self, done: Pass, answers: Sequence[tuple[Answer, ...] | Exception], seconds: float) -> None:
         """Takes the answers to a pass, one entry for each share, and advances the programs that have all of theirs.
@@ -195,6 +206,17 @@ class Scheduler:
             for demand in run.demands:
                 if demand.handed_out < demand.row_count:
                     yield demand
+
+    def _in_turns(self, ready: Sequence[_Demand]) -> Iterator[_Demand]:
+        """Yields demands of the tenant that is furthest behind first, those of each tenant in their order."""
+        waiting: dict[str, deque[_Demand]] = {}
+        for demand in ready:
+            waiting.setdefault(demand.run.job.tenant, deque()).append(demand)
+        while waiting:
+            tenant = min(waiting, key=lambda name: (self._fairness.time(name), waiting[name][0].rank))
+            yield waiting[tenant].popleft()
+            if not waiting[tenant]:
+                del waiting[tenant]
 
     def _note_order(self, ready: Sequence[_Demand], shares: Sequence[Share]) -> None:
         served = {share.demand.run for share in shares}
@@ -230,6 +252,7 @@ class Scheduler:
     def _end(self, run: _Run, end: Outcome[Any] | Exception) -> None:
         if run in self._runs:
             del self._runs[run]
+            self._fairness.leave(run.job.tenant)
             run.program.close()
             deliver(run.future, end)
 

@@ -55,7 +55,9 @@ class Worker:
         self._live = 0
         self._stopping = False
         self._failed: BaseException | None = None
-        self._scheduler = Scheduler(self._row_budget, abandoned=lambda reason: metrics.abandoned.labels(reason).inc())
+        self._scheduler = Scheduler(
+            self._row_budget, self._row_seconds, abandoned=lambda reason: metrics.abandoned.labels(reason).inc()
+        )
         self._thread = threading.Thread(target=self._main, name=f"worker-{device}", daemon=True)
 
     def start(self) -> None:
@@ -204,7 +206,14 @@ class Worker:
 
     def _row_budget(self, key: PassKey) -> int:
         rows = self.calibrations[key.model.name].pass_rows
-        # Measured at the model's input size; a row of four times the pixels takes four times the memory.
-        measured = key.model.preprocessing.height * key.model.preprocessing.width
-        fitting = max(1, min(rows, rows * measured // prod(key.shape[-2:])))
+        # A row of four times the pixels takes four times the memory.
+        fitting = max(1, min(rows, int(rows / _relative_size(key))))
         return min(fitting, self._ceilings.get(key, fitting))
+
+    def _row_seconds(self, key: PassKey) -> float:
+        return self.calibrations[key.model.name].row_seconds * _relative_size(key)
+
+
+def _relative_size(key: PassKey) -> float:
+    """Returns the number of pixels of a row, relative to the size that was calibrated."""
+    return prod(key.shape[-2:]) / (key.model.preprocessing.height * key.model.preprocessing.width)

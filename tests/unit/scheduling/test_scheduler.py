@@ -63,7 +63,7 @@ class Harness:
     def __init__(self, budget: int = 4) -> None:
         self.clock = Clock()
         self.abandoned: list[str] = []
-        self.scheduler = Scheduler(lambda key: budget, self.abandoned.append, self.clock)
+        self.scheduler = Scheduler(lambda key: budget, abandoned=self.abandoned.append, clock=self.clock)
         self.passes: list[tuple[int, int]] = []
 
     def add(self, model, program, priority=Priority.INTERACTIVE, **settings) -> Future:
@@ -132,6 +132,54 @@ def test_nobody_starves(model) -> None:
         harness.add(model, once())
         harness.step()
     assert len(taken) == 3
+
+
+def test_a_tenant_with_fifty_requests_leaves_another_its_turn(model) -> None:
+    harness = Harness(budget=4)
+    many = [harness.add(model, once(), tenant="many") for _ in range(50)]
+    for _ in range(PATIENCE + 2):
+        harness.step()
+    # All that wait have lost patience by now.
+    few = harness.add(model, once(), tenant="few")
+    harness.step()
+    assert few.done()
+    assert sum(future.done() for future in many) == 4 * (PATIENCE + 2) + 3
+
+
+def test_tenants_that_both_have_work_share_it_evenly(model) -> None:
+    harness = Harness(budget=4)
+    first = [harness.add(model, once(), tenant="first") for _ in range(40)]
+    second = [harness.add(model, once(2), tenant="second") for _ in range(20)]
+    for _ in range(8):
+        harness.step()
+    # By rows, not by requests.
+    assert sum(future.done() for future in first) == 16
+    assert sum(future.done() for future in second) == 8
+
+
+def test_a_tenant_that_was_away_has_saved_up_nothing(model) -> None:
+    harness = Harness(budget=1)
+    harness.add(model, once(), tenant="late")
+    harness.run()
+    steady = [harness.add(model, once(), tenant="steady") for _ in range(20)]
+    for _ in range(10):
+        harness.step()
+    late = [harness.add(model, once(), tenant="late") for _ in range(10)]
+    for _ in range(10):
+        harness.step()
+    assert sum(future.done() for future in steady) == 15
+    assert sum(future.done() for future in late) == 5
+
+
+def test_what_a_large_model_costs_counts_for_its_tenant(model, other) -> None:
+    harness = Harness(budget=1)
+    harness.scheduler = Scheduler(lambda key: 1, lambda key: 3.0 if key.model is other else 1.0)
+    dear = [harness.add(other, once(), tenant="dear") for _ in range(20)]
+    cheap = [harness.add(model, once(), tenant="cheap") for _ in range(20)]
+    for _ in range(12):
+        harness.step()
+    assert sum(future.done() for future in dear) == 3
+    assert sum(future.done() for future in cheap) == 9
 
 
 def test_a_big_query_takes_turns_with_small_ones(model) -> None:

@@ -15,7 +15,6 @@ def request(seed: int) -> explain_pb2.ExplainRequest:
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, "PNG")
     return explain_pb2.ExplainRequest(
-        model="in_float64",
         image={"encoded": encoded.getvalue()},
         methods=[{"integrated_gradients": {"step_count": 8}}],
     )
@@ -28,6 +27,7 @@ def stub(address: str):
 
 
 def test_one_with_many_requests_does_not_keep_another_waiting(stub) -> None:
+    # Each takes the device far longer than its way there.
     many = [stub.Explain.future(request(seed), metadata=[("gradserve-tenant", "many")]) for seed in range(24)]
     # Once the first is answered, all others are in the queue.
     many[0].result()

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
+from gradserve_server.models.readout import noise, readout
+
 EXTRA_TOKENS = 16
 """Most tokens of a sequence that stand before those of the image: class, distillation and register tokens."""
 
@@ -170,34 +172,18 @@ def find_grid(shape: tuple[int, ...], sizes: Iterable[tuple[int, int]]) -> Grid 
 
 
 def _unread(module: nn.Module, sample: Tensor, layers: tuple[Layer, ...]) -> frozenset[str]:
-    """Returns the names of layers of tokens whose positions have no gradient.
-
-    What is differentiated is all that linear layers read of a single vector, as well as the logits: a classifier whose
-    weights are all 0, as torchvision's are before training, lets no gradient pass.
-    """
+    """Returns the names of layers of tokens whose positions have no gradient."""
     tokens = [layer for layer in layers if layer.grid and layer.grid.arrangement is Arrangement.TOKENS]
     outputs: dict[str, Tensor] = {}
-    vectors: list[Tensor] = []
-
-    def read(_module: nn.Module, inputs: tuple[object, ...]) -> None:
-        vectors.extend(tensor for tensor in inputs if isinstance(tensor, Tensor) and tensor.ndim == 2)
-
-    linear = [submodule for submodule in module.modules() if type(submodule) is nn.Linear]
-    handles = [submodule.register_forward_pre_hook(read) for submodule in linear]
-    handles += [
+    handles = [
         module.get_submodule(layer.name).register_forward_hook(
             lambda _module, _args, output, name=layer.name: outputs.update({name: output})
         )
         for layer in tokens
     ]
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, *sample.shape[1:], generator=generator).to(sample).requires_grad_()
     try:
-        with torch.enable_grad():
-            vectors.append(module(noise))
-            everything = torch.cat([vector.flatten() for vector in vectors])
-            total = everything @ torch.randn(everything.shape, generator=generator).to(everything)
-            gradients = torch.autograd.grad(total, [outputs[layer.name] for layer in tokens], materialize_grads=True)
+        total = readout(module, noise(sample[:1]))
+        gradients = torch.autograd.grad(total, [outputs[layer.name] for layer in tokens], materialize_grads=True)
     finally:
         for handle in handles:
             handle.remove()

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from gradserve_server.errors import InvalidInput, nearest
+from gradserve_server.models.attention import Attention
 from gradserve_server.models.layers import Layer
 from gradserve_server.models.operations import Operations
 from gradserve_server.models.preprocessing import Preprocessing
@@ -31,6 +32,7 @@ class Model:
         default_layer: Layer of class activation maps when the caller names none; empty when none suits.
         rectifiers: What is known of its rectifiers.
         operations: What is known of its operations.
+        attention: What is known of its attention.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Model:
     default_layer: str
     rectifiers: Rectifiers
     operations: Operations = Operations()
+    attention: Attention = Attention()
 
     @property
     def precision(self) -> str:

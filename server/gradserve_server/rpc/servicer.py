@@ -80,6 +80,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
                 seed=call.seed,
                 trust=call.trust,
                 as_grid=lambda layer, output: call.model.layer(layer).as_grid(output),
+                as_map=call.model.attention.as_map,
             ),
             inputs=inputs,
             deadline=time.monotonic() + remaining_seconds(context),

@@ -52,6 +52,7 @@ def explain(
     targets: Sequence[Objective],
     seed: int,
     as_grid: Callable[[str, Tensor], Tensor],
+    as_map: Callable[[Tensor], Tensor],
     trust: TrustOptions | None = None,
 ) -> Program[Explained]:
     """Explains an image by each method for each target, with a trust report if asked for. Arguments as in `Subject`.
@@ -62,7 +63,7 @@ def explain(
     Raises:
         NotFinite: A map or a logit is not finite.
     """
-    subjects = [Subject(rows, target, black, white, seed, as_grid, segments) for target in targets]
+    subjects = [Subject(rows, target, black, white, seed, as_grid, as_map, segments) for target in targets]
     programs: list[Program[Any]] = [_map(method, subject, trust) for method in methods for subject in subjects]
     answer, *maps = yield from together(ask(Query(rows, logits=True)), *programs)
     return Explained(tuple(maps), host(answer.logits[0]))

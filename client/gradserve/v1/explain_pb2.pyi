@@ -41,6 +41,12 @@ class HeadFusion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     HEAD_FUSION_MAX: _ClassVar[HeadFusion]
     HEAD_FUSION_MIN: _ClassVar[HeadFusion]
 
+class Segmentation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SEGMENTATION_UNSPECIFIED: _ClassVar[Segmentation]
+    SEGMENTATION_GRID: _ClassVar[Segmentation]
+    SEGMENTATION_SUPERPIXELS: _ClassVar[Segmentation]
+
 class LrpComposite(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     LRP_COMPOSITE_UNSPECIFIED: _ClassVar[LrpComposite]
@@ -85,6 +91,9 @@ HEAD_FUSION_UNSPECIFIED: HeadFusion
 HEAD_FUSION_MEAN: HeadFusion
 HEAD_FUSION_MAX: HeadFusion
 HEAD_FUSION_MIN: HeadFusion
+SEGMENTATION_UNSPECIFIED: Segmentation
+SEGMENTATION_GRID: Segmentation
+SEGMENTATION_SUPERPIXELS: Segmentation
 LRP_COMPOSITE_UNSPECIFIED: LrpComposite
 LRP_COMPOSITE_EPSILON: LrpComposite
 LRP_COMPOSITE_EPSILON_GAMMA: LrpComposite
@@ -545,14 +554,16 @@ class Rise(_message.Message):
     def __init__(self, mask_count: _Optional[int] = ..., grid_size: _Optional[int] = ..., keep_probability: _Optional[float] = ..., baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
 
 class KernelShap(_message.Message):
-    __slots__ = ("sample_count", "segment_count", "baseline")
+    __slots__ = ("sample_count", "segment_count", "segmentation", "baseline")
     SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTATION_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
     sample_count: int
     segment_count: int
+    segmentation: Segmentation
     baseline: Baseline
-    def __init__(self, sample_count: _Optional[int] = ..., segment_count: _Optional[int] = ..., baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
+    def __init__(self, sample_count: _Optional[int] = ..., segment_count: _Optional[int] = ..., segmentation: _Optional[_Union[Segmentation, str]] = ..., baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
 
 class DeepLift(_message.Message):
     __slots__ = ("reduction", "baselines")

@@ -13,6 +13,7 @@ from gradserve_server.autograd.objective import Objective
 from gradserve_server.autograd.program import Program, ask
 from gradserve_server.autograd.query import Query
 from gradserve_server.programs.explain.reduction import ChannelReduction
+from gradserve_server.programs.explain.superpixels import Superpixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,6 @@ class Method(ABC):
         needs_rectifiers: Whether it changes how gradients pass rectifiers, and so needs a model that has some.
         needs_attention: Whether it reads attention matrices, and so needs a model whose attention is all over the same
             tokens, which lie over the image.
-        needs_segments: Whether it needs `Subject.segments`.
         propagates: Whether it propagates something else than gradients, and so needs a model of operations that have
             rules for it: linear ones, elementwise ones and maximum pooling.
         needs_zero_kept: Whether it needs activations that make nothing of 0.
@@ -83,9 +83,13 @@ class Method(ABC):
     caveat: ClassVar[str] = ""
     needs_rectifiers: ClassVar[bool] = False
     needs_attention: ClassVar[bool] = False
-    needs_segments: ClassVar[bool] = False
     propagates: ClassVar[bool] = False
     needs_zero_kept: ClassVar[bool] = False
+
+    @property
+    def superpixels(self) -> Superpixels | None:
+        """Superpixels that it needs as `Subject.segments`; None for none."""
+        return None
 
     def check(self, height: int, width: int) -> None:  # noqa: B027  # most methods fit every size
         """Checks the parameters against the size of the model's input, in pixels.

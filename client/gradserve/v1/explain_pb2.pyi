@@ -174,12 +174,16 @@ class ClassReference(_message.Message):
     def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ...) -> None: ...
 
 class Unit(_message.Message):
-    __slots__ = ("layer", "channel")
+    __slots__ = ("layer", "channel", "y", "x")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    X_FIELD_NUMBER: _ClassVar[int]
     layer: str
     channel: int
-    def __init__(self, layer: _Optional[str] = ..., channel: _Optional[int] = ...) -> None: ...
+    y: int
+    x: int
+    def __init__(self, layer: _Optional[str] = ..., channel: _Optional[int] = ..., y: _Optional[int] = ..., x: _Optional[int] = ...) -> None: ...
 
 class Method(_message.Message):
     __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "input_x_gradient", "integrated_gradients", "smooth_grad", "smooth_grad_squared", "var_grad", "gradient_shap", "blur_ig", "guided_ig", "xrai", "grad_cam_plus_plus", "hires_cam", "xgrad_cam", "layer_cam", "eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam", "attention_rollout", "occlusion", "rise", "kernel_shap", "deep_lift", "lrp")

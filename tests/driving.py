@@ -53,6 +53,7 @@ def subject_of(rows: Tensor, target: Objective, seed: int = 0, model: Model | No
     black, white = (torch.from_numpy(pixel).to(rows) for pixel in (preprocessing.black, preprocessing.white))
     if model is not None:
         given.setdefault("as_grid", lambda layer, output: model.layer(layer).as_grid(output))
+        given.setdefault("as_map", model.attention.as_map)
     given.setdefault("segments", cells(rows.shape[2], rows.shape[3]))
     return Subject(rows, target, black, white, seed, **given)
 

@@ -90,8 +90,8 @@ class Client:
         Args:
             image: The image.
             method: Name of the method, for example `saliency`, `guided_backprop`, `grad_cam`.
-            target: Index or label of the class to explain; a contrast of two classes or a layer's unit as a mapping
-                (see `TargetLike`); None for the model's own prediction.
+            target: Index or label of the class to explain; a contrast of two classes or a layer's unit, also at one
+                position, as a mapping (see `TargetLike`); None for the model's own prediction.
             model: Name of the model; None for the server's default.
             layer: Layer for methods that work on one; None for the model's default.
             frame: `original` for a heatmap of the image's size, `model_input` for one of the model's input.

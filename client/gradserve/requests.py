@@ -13,7 +13,8 @@ MethodLike = str | tuple[str, Mapping[str, Any]]
 """A method: its name, or its name with its parameters by their proto names."""
 TargetLike = int | str | Mapping[str, Any]
 """What to explain: the index or the label of a class, or another target by the names of `Target`'s fields, for example
-`{"contrast": {"explained": {"class_label": "espresso"}}}` or `{"unit": {"layer": "layer3", "channel": 7}}`."""
+`{"contrast": {"explained": {"class_label": "espresso"}}}` or `{"unit": {"layer": "layer3", "channel": 7}}`,
+at one position with the layer's `"y"` and `"x"` as well."""
 
 METHODS = tuple(field.name for field in explain_pb2.Method.DESCRIPTOR.oneofs_by_name["method"].fields)
 """Names of the methods of the contract."""

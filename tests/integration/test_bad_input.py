@@ -76,6 +76,10 @@ def test_a_rule_for_rectifiers_on_a_model_without(client: Client, method: str) -
     fails(Unsupported, f"methods[0].{method}", "ReLU", client=client, method=method, model="without_rectifier")
 
 
+def test_attention_of_a_model_without(client: Client) -> None:
+    fails(Unsupported, "methods[0].attention_rollout", "it has no attention", client=client, method="attention_rollout")
+
+
 def test_a_method_on_a_layer_on_a_model_without(client: Client) -> None:
     fails(Unsupported, "methods[0].grad_cam", "[channels, height, width]", client=client, model="without_layers")
 

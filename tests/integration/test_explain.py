@@ -165,3 +165,20 @@ def test_importing_the_client_does_not_import_torch() -> None:
 def test_exported_names() -> None:
     for name in gradserve.__all__:
         assert hasattr(gradserve, name)
+
+
+def test_attention_of_a_transformer_is_the_same_for_every_target(client: Client) -> None:
+    found = client.explain_many(
+        jpeg("chelsea"),
+        methods=[("attention_rollout", {"interpolation": "nearest"}), ("attention_rollout", {"head_fusion": "max"})],
+        targets=[1, 2],
+        model="of_fixed_size",
+        frame="model_input",
+    )
+    first, second, fused, _ = (one.heatmap for one in found)
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, fused)
+    patches = first.reshape(14, 16, 14, 16)
+    assert (patches == patches[:, :1, :, :1]).all()
+    assert 0 < patches[:, 0, :, 0].sum() < 1
+    assert found[0].overlay is not None

@@ -38,6 +38,18 @@ def test_xrai_shows_regions_where_the_cats_face_is(client: Client) -> None:
     assert len(np.unique(np.round(seen, 5))) < seen.size / 20
 
 
+def test_superpixels_of_different_methods_in_one_request(client: Client) -> None:
+    """The map of Kernel SHAP is even within a superpixel; there are as many values as segments at most."""
+    shap = {"sample_count": 32, "segmentation": "superpixels"}
+    methods = [("kernel_shap", {**shap, "segment_count": count}) for count in (4, 16)]
+    maps = client.explain_many(
+        jpeg("coffee"), methods=[*methods, ("xrai", {"step_count": 2})], overlay=False, frame="model_input", seed=0
+    )
+    few, many, regions = (len(np.unique(one.heatmap)) for one in maps)
+    assert 1 < few <= 4 < many <= 16
+    assert regions > 4
+
+
 def test_methods_of_one_and_of_many_images_in_one_request_share_passes(client: Client) -> None:
     methods = [*((name, {}) for name in FOUNDING), *FEWER.items()]
     many = client.explain_many(jpeg("coffee"), methods=methods, overlay=False, seed=3)

@@ -28,7 +28,10 @@ def test_models_say_what_they_are(client: Client) -> None:
 def test_models_say_what_each_method_can_do(client: Client) -> None:
     models = {model.name: model for model in client.list_models()}
     methods = {name: {method.name: method for method in model.methods} for name, model in models.items()}
-    assert all(method.supported for method in methods["efficientnet_lite0"].values())
+    unsupported = [name for name, method in methods["efficientnet_lite0"].items() if not method.supported]
+    assert unsupported == ["attention_rollout"]
+    assert "it has no attention" in methods["efficientnet_lite0"]["attention_rollout"].refusal
+    assert methods["of_fixed_size"]["attention_rollout"].supported
     assert "ReLU" in methods["without_rectifier"]["guided_backprop"].refusal
     assert methods["without_rectifier"]["grad_cam"].supported
     assert "layer" in methods["without_layers"]["grad_cam"].refusal

@@ -35,6 +35,36 @@ def test_a_unit_is_explained_by_gradients_and_by_earlier_layers(client: Client) 
     assert all(np.ptp(one.heatmap) > 0 for one in found)
 
 
+def test_a_unit_at_a_position(client: Client) -> None:
+    """What one position of a shallow layer responds to lies around it, and all positions together are the unit."""
+    positions = [{"unit": {"layer": "conv_stem", "channel": 3, "y": y, "x": x}} for y, x in ((10, 90), (100, 20))]
+    found = client.explain_many(
+        jpeg("coffee"), methods=["saliency"], targets=positions, overlay=False, frame="model_input"
+    )
+    assert [one.description for one in found] == [
+        "channel 3 of conv_stem at row 10, column 90", "channel 3 of conv_stem at row 100, column 20",
+    ]  # fmt: skip
+    for one, (y, x) in zip(found, ((10, 90), (100, 20)), strict=True):
+        # A kernel of 3, a stride of 2.
+        rows, columns = np.nonzero(one.heatmap)
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2 * y, 2 * y + 2, 2 * x, 2 * x + 2)
+
+
+def test_a_unit_of_a_transformer(client: Client) -> None:
+    at, mean = {"layer": "blocks.3", "channel": 190, "y": 5, "x": 7}, {"layer": "blocks.3", "channel": 190}
+    found = client.explain_many(
+        jpeg("coffee"),
+        methods=["saliency"],
+        targets=[{"unit": at}, {"unit": mean}],
+        model="of_fixed_size",
+        overlay=False,
+    )
+    assert all(np.ptp(one.heatmap) > 0 for one in found)
+    assert not np.allclose(found[0].heatmap, found[1].heatmap)
+    for wrong, field in (({"channel": 192}, "channel"), ({"y": 14}, "y"), ({"x": -1}, "x"), ({"x": None}, "x")):
+        refused(client, {"unit": {**at, **wrong}}, f"targets[0].unit.{field}", method="saliency", model="of_fixed_size")
+
+
 def refused(client: Client, target: dict, field: str, **arguments) -> None:
     with pytest.raises(InvalidRequest) as caught:
         client.explain(jpeg("coffee"), target=target, **arguments)

@@ -34,6 +34,19 @@ class CamNormalization(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CAM_NORMALIZATION_NONE: _ClassVar[CamNormalization]
     CAM_NORMALIZATION_MIN_MAX: _ClassVar[CamNormalization]
 
+class HeadFusion(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HEAD_FUSION_UNSPECIFIED: _ClassVar[HeadFusion]
+    HEAD_FUSION_MEAN: _ClassVar[HeadFusion]
+    HEAD_FUSION_MAX: _ClassVar[HeadFusion]
+    HEAD_FUSION_MIN: _ClassVar[HeadFusion]
+
+class Segmentation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SEGMENTATION_UNSPECIFIED: _ClassVar[Segmentation]
+    SEGMENTATION_GRID: _ClassVar[Segmentation]
+    SEGMENTATION_SUPERPIXELS: _ClassVar[Segmentation]
+
 class LrpComposite(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     LRP_COMPOSITE_UNSPECIFIED: _ClassVar[LrpComposite]
@@ -74,6 +87,13 @@ INTERPOLATION_NEAREST: Interpolation
 CAM_NORMALIZATION_UNSPECIFIED: CamNormalization
 CAM_NORMALIZATION_NONE: CamNormalization
 CAM_NORMALIZATION_MIN_MAX: CamNormalization
+HEAD_FUSION_UNSPECIFIED: HeadFusion
+HEAD_FUSION_MEAN: HeadFusion
+HEAD_FUSION_MAX: HeadFusion
+HEAD_FUSION_MIN: HeadFusion
+SEGMENTATION_UNSPECIFIED: Segmentation
+SEGMENTATION_GRID: Segmentation
+SEGMENTATION_SUPERPIXELS: Segmentation
 LRP_COMPOSITE_UNSPECIFIED: LrpComposite
 LRP_COMPOSITE_EPSILON: LrpComposite
 LRP_COMPOSITE_EPSILON_GAMMA: LrpComposite
@@ -154,15 +174,19 @@ class ClassReference(_message.Message):
     def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ...) -> None: ...
 
 class Unit(_message.Message):
-    __slots__ = ("layer", "channel")
+    __slots__ = ("layer", "channel", "y", "x")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    Y_FIELD_NUMBER: _ClassVar[int]
+    X_FIELD_NUMBER: _ClassVar[int]
     layer: str
     channel: int
-    def __init__(self, layer: _Optional[str] = ..., channel: _Optional[int] = ...) -> None: ...
+    y: int
+    x: int
+    def __init__(self, layer: _Optional[str] = ..., channel: _Optional[int] = ..., y: _Optional[int] = ..., x: _Optional[int] = ...) -> None: ...
 
 class Method(_message.Message):
-    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "input_x_gradient", "integrated_gradients", "smooth_grad", "smooth_grad_squared", "var_grad", "gradient_shap", "blur_ig", "guided_ig", "xrai", "grad_cam_plus_plus", "hires_cam", "xgrad_cam", "layer_cam", "eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam", "occlusion", "rise", "kernel_shap", "deep_lift", "lrp")
+    __slots__ = ("saliency", "deconvnet", "guided_backprop", "grad_cam", "guided_grad_cam", "input_x_gradient", "integrated_gradients", "smooth_grad", "smooth_grad_squared", "var_grad", "gradient_shap", "blur_ig", "guided_ig", "xrai", "grad_cam_plus_plus", "hires_cam", "xgrad_cam", "layer_cam", "eigen_cam", "eigen_grad_cam", "score_cam", "ablation_cam", "attention_rollout", "occlusion", "rise", "kernel_shap", "deep_lift", "lrp")
     SALIENCY_FIELD_NUMBER: _ClassVar[int]
     DECONVNET_FIELD_NUMBER: _ClassVar[int]
     GUIDED_BACKPROP_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +209,7 @@ class Method(_message.Message):
     EIGEN_GRAD_CAM_FIELD_NUMBER: _ClassVar[int]
     SCORE_CAM_FIELD_NUMBER: _ClassVar[int]
     ABLATION_CAM_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     OCCLUSION_FIELD_NUMBER: _ClassVar[int]
     RISE_FIELD_NUMBER: _ClassVar[int]
     KERNEL_SHAP_FIELD_NUMBER: _ClassVar[int]
@@ -212,12 +237,13 @@ class Method(_message.Message):
     eigen_grad_cam: EigenGradCam
     score_cam: ScoreCam
     ablation_cam: AblationCam
+    attention_rollout: AttentionRollout
     occlusion: Occlusion
     rise: Rise
     kernel_shap: KernelShap
     deep_lift: DeepLift
     lrp: Lrp
-    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., input_x_gradient: _Optional[_Union[InputXGradient, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., smooth_grad_squared: _Optional[_Union[SmoothGradSquared, _Mapping]] = ..., var_grad: _Optional[_Union[VarGrad, _Mapping]] = ..., gradient_shap: _Optional[_Union[GradientShap, _Mapping]] = ..., blur_ig: _Optional[_Union[BlurIg, _Mapping]] = ..., guided_ig: _Optional[_Union[GuidedIg, _Mapping]] = ..., xrai: _Optional[_Union[Xrai, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., hires_cam: _Optional[_Union[HiresCam, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XgradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., eigen_cam: _Optional[_Union[EigenCam, _Mapping]] = ..., eigen_grad_cam: _Optional[_Union[EigenGradCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., rise: _Optional[_Union[Rise, _Mapping]] = ..., kernel_shap: _Optional[_Union[KernelShap, _Mapping]] = ..., deep_lift: _Optional[_Union[DeepLift, _Mapping]] = ..., lrp: _Optional[_Union[Lrp, _Mapping]] = ...) -> None: ...
+    def __init__(self, saliency: _Optional[_Union[Saliency, _Mapping]] = ..., deconvnet: _Optional[_Union[Deconvnet, _Mapping]] = ..., guided_backprop: _Optional[_Union[GuidedBackprop, _Mapping]] = ..., grad_cam: _Optional[_Union[GradCam, _Mapping]] = ..., guided_grad_cam: _Optional[_Union[GuidedGradCam, _Mapping]] = ..., input_x_gradient: _Optional[_Union[InputXGradient, _Mapping]] = ..., integrated_gradients: _Optional[_Union[IntegratedGradients, _Mapping]] = ..., smooth_grad: _Optional[_Union[SmoothGrad, _Mapping]] = ..., smooth_grad_squared: _Optional[_Union[SmoothGradSquared, _Mapping]] = ..., var_grad: _Optional[_Union[VarGrad, _Mapping]] = ..., gradient_shap: _Optional[_Union[GradientShap, _Mapping]] = ..., blur_ig: _Optional[_Union[BlurIg, _Mapping]] = ..., guided_ig: _Optional[_Union[GuidedIg, _Mapping]] = ..., xrai: _Optional[_Union[Xrai, _Mapping]] = ..., grad_cam_plus_plus: _Optional[_Union[GradCamPlusPlus, _Mapping]] = ..., hires_cam: _Optional[_Union[HiresCam, _Mapping]] = ..., xgrad_cam: _Optional[_Union[XgradCam, _Mapping]] = ..., layer_cam: _Optional[_Union[LayerCam, _Mapping]] = ..., eigen_cam: _Optional[_Union[EigenCam, _Mapping]] = ..., eigen_grad_cam: _Optional[_Union[EigenGradCam, _Mapping]] = ..., score_cam: _Optional[_Union[ScoreCam, _Mapping]] = ..., ablation_cam: _Optional[_Union[AblationCam, _Mapping]] = ..., attention_rollout: _Optional[_Union[AttentionRollout, _Mapping]] = ..., occlusion: _Optional[_Union[Occlusion, _Mapping]] = ..., rise: _Optional[_Union[Rise, _Mapping]] = ..., kernel_shap: _Optional[_Union[KernelShap, _Mapping]] = ..., deep_lift: _Optional[_Union[DeepLift, _Mapping]] = ..., lrp: _Optional[_Union[Lrp, _Mapping]] = ...) -> None: ...
 
 class Baseline(_message.Message):
     __slots__ = ("black", "white", "mean", "blurred", "image")
@@ -499,6 +525,16 @@ class AblationCam(_message.Message):
     channel_count: int
     def __init__(self, layers: _Optional[_Iterable[str]] = ..., relu: bool = ..., interpolation: _Optional[_Union[Interpolation, str]] = ..., normalization: _Optional[_Union[CamNormalization, str]] = ..., augmentation_smoothing: bool = ..., channel_count: _Optional[int] = ...) -> None: ...
 
+class AttentionRollout(_message.Message):
+    __slots__ = ("head_fusion", "discard_ratio", "interpolation")
+    HEAD_FUSION_FIELD_NUMBER: _ClassVar[int]
+    DISCARD_RATIO_FIELD_NUMBER: _ClassVar[int]
+    INTERPOLATION_FIELD_NUMBER: _ClassVar[int]
+    head_fusion: HeadFusion
+    discard_ratio: float
+    interpolation: Interpolation
+    def __init__(self, head_fusion: _Optional[_Union[HeadFusion, str]] = ..., discard_ratio: _Optional[float] = ..., interpolation: _Optional[_Union[Interpolation, str]] = ...) -> None: ...
+
 class Occlusion(_message.Message):
     __slots__ = ("window_px", "stride_px", "baseline")
     WINDOW_PX_FIELD_NUMBER: _ClassVar[int]
@@ -522,14 +558,16 @@ class Rise(_message.Message):
     def __init__(self, mask_count: _Optional[int] = ..., grid_size: _Optional[int] = ..., keep_probability: _Optional[float] = ..., baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
 
 class KernelShap(_message.Message):
-    __slots__ = ("sample_count", "segment_count", "baseline")
+    __slots__ = ("sample_count", "segment_count", "segmentation", "baseline")
     SAMPLE_COUNT_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTATION_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
     sample_count: int
     segment_count: int
+    segmentation: Segmentation
     baseline: Baseline
-    def __init__(self, sample_count: _Optional[int] = ..., segment_count: _Optional[int] = ..., baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
+    def __init__(self, sample_count: _Optional[int] = ..., segment_count: _Optional[int] = ..., segmentation: _Optional[_Union[Segmentation, str]] = ..., baseline: _Optional[_Union[Baseline, _Mapping]] = ...) -> None: ...
 
 class DeepLift(_message.Message):
     __slots__ = ("reduction", "baselines")

@@ -22,6 +22,9 @@ class Answer:
     _logits: Tensor | None = None
     activations: Mapping[str, Tensor] = field(default_factory=dict)
     """Outputs of the captured layers as the layers returned them, rows in front."""
+    attention: tuple[Tensor, ...] = ()
+    """Attention matrices with their heads fused, [rows, tokens, tokens] of each attention in the order they ran; a
+    query's weights, which add up to 1 before they are fused, are in a row."""
 
     @property
     def gradient(self) -> Tensor:
@@ -53,4 +56,5 @@ def join(parts: Sequence[Answer]) -> Answer:
         joined([part._value for part in parts]),
         joined([part._logits for part in parts]),
         {name: torch.cat([part.activations[name] for part in parts]) for name in parts[0].activations},
+        tuple(torch.cat(matrices) for matrices in zip(*(part.attention for part in parts), strict=True)),
     )

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gradserve_server.errors import InvalidInput
+from gradserve_server.models.layers import Grid
 
 
 @dataclass(frozen=True)
@@ -235,18 +236,22 @@ class class_log_probability(_OfLogits):  # noqa: N801
 
 
 class _OfLayer(Objective):
+    """Of a layer's output, whose channels are where its grid says; without one they come first."""
+
     layer: str
+    grid: Grid | None = None
 
     @property
     def layers(self) -> frozenset[str]:
         return frozenset({self.layer})
 
     def __call__(self, outputs: Outputs) -> Tensor:
-        return self.of(outputs.activations[self.layer])
+        activations = outputs.activations[self.layer]
+        return self.of(activations if self.grid is None else self.grid.arrange(activations))
 
     @abstractmethod
     def of(self, activations: Tensor) -> Tensor:
-        """Returns the value of each row, [rows], given the layer's output [rows, channels, ...]."""
+        """Returns the value of each row, [rows], given the layer's output, arranged as [rows, channels, ...]."""
 
 
 @dataclass(frozen=True)
@@ -254,12 +259,14 @@ class channel(_OfLayer):  # noqa: N801
     """The mean activation of one channel over all positions.
 
     Attributes:
-        layer: Name of the layer, whose output is [rows, channels, ...].
+        layer: Name of the layer.
         index: Index of the channel.
+        grid: Where the output has its channels; None for [rows, channels, ...].
     """
 
     layer: str
     index: int
+    grid: Grid | None = None
 
     def of(self, activations: Tensor) -> Tensor:
         """Returns the mean of the channel for each row."""
@@ -271,10 +278,11 @@ class neuron(_OfLayer):  # noqa: N801
     """The activation of one channel at one position.
 
     Attributes:
-        layer: Name of the layer, whose output is [rows, channels, height, width], or [rows, channels].
+        layer: Name of the layer.
         index: Index of the channel.
         y: Row of the position; None for the middle one, `height // 2` as Lucid has it.
         x: Column of the position; None for the middle one.
+        grid: As in `channel`.
 
     Raises (when called):
         InvalidInput: The position lies outside the layer's output, whose size follows that of the image.
@@ -284,6 +292,7 @@ class neuron(_OfLayer):  # noqa: N801
     index: int
     y: int | None = None
     x: int | None = None
+    grid: Grid | None = None
 
     def of(self, activations: Tensor) -> Tensor:
         """Returns the neuron's activation for each row."""
@@ -306,12 +315,14 @@ class direction(_OfLayer):  # noqa: N801
     """The mean over positions of the dot product with a direction in channel space (Lucid's with cosine power 0).
 
     Attributes:
-        layer: Name of the layer, whose output is [rows, channels, ...].
+        layer: Name of the layer.
         vector: A number for each channel.
+        grid: As in `channel`.
     """
 
     layer: str
     vector: tuple[float, ...]
+    grid: Grid | None = None
 
     def of(self, activations: Tensor) -> Tensor:
         """Returns the projection for each row."""
@@ -340,10 +351,12 @@ class diversity(_OfLayer):  # noqa: N801
     The negative mean cosine similarity of the row's Gram matrix, of channels over positions, with those of the others.
 
     Attributes:
-        layer: Name of the layer, whose output is [rows, channels, ...].
+        layer: Name of the layer.
+        grid: As in `channel`.
     """
 
     layer: str
+    grid: Grid | None = None
 
     @property
     def couples_rows(self) -> bool:

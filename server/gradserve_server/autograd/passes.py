@@ -6,6 +6,7 @@ pass.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 
 from gradserve_server.autograd.activation_rules import RowRules, Stretch
 from gradserve_server.autograd.answer import Answer
+from gradserve_server.autograd.attention import AttentionReader
 from gradserve_server.autograd.objective import Objective, Outputs
-from gradserve_server.autograd.query import Derivative, Query
+from gradserve_server.autograd.query import Derivative, Fusion, Query
 from gradserve_server.autograd.taps import Recorder
 from gradserve_server.models.model import Model
 
@@ -119,8 +121,10 @@ def run(model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
         to_end=any(query.needs_logits for query in queries),
         replaced=_replaced(bundles, sizes),
     )
+    stretches = _stretches(sizes)
+    reader = AttentionReader(_fusions(bundles, stretches))
     with torch.set_grad_enabled(key.sweeps > 0):
-        with rules.applied():
+        with rules.applied(), reader if reader.found else nullcontext():
             # A copy, because a model may change its input in place.
             logits = recorder.forward(key.network, leaf.clone())
         outputs = _split(logits, recorder.activations, sizes)
@@ -147,6 +151,7 @@ def run(model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
             values[position][query.objective].detach() if query.objective else None,
             output.logits.detach() if output.logits is not None else None,
             {name: output.activations[name].detach() for name in query.capture},
+            reader.of(stretches[position], query.attention) if query.attention else (),
         )
 
     return [tuple(answer(position, chunk.query) for chunk in bundle.chunks) for position, bundle in enumerate(bundles)]
@@ -158,6 +163,15 @@ def _stretches(sizes: Sequence[int]) -> list[slice]:
 
 def _rules_of_sweep(bundles: Sequence[Bundle], sizes: Sequence[int], sweep: int) -> list[Stretch]:
     return [(stretch, bundle.derivatives[sweep][1]) for bundle, stretch in zip(bundles, _stretches(sizes), strict=True)]
+
+
+def _fusions(bundles: Sequence[Bundle], stretches: Sequence[slice]) -> list[tuple[slice, Fusion]]:
+    return [
+        (rows, chunk.query.attention)
+        for bundle, rows in zip(bundles, stretches, strict=True)
+        for chunk in bundle.chunks
+        if chunk.query.attention is not None
+    ]
 
 
 def _replaced(bundles: Sequence[Bundle], sizes: Sequence[int]) -> dict[str, list[tuple[slice, Tensor]]]:

@@ -1,6 +1,6 @@
 """What a program asks of the core."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -86,6 +86,11 @@ Propagated = Rescale | Relevance
 Rule = ActivationRule | Propagated
 """What a backward sweep does for a row."""
 
+Fusion = Callable[[Tensor], Tensor]
+"""Makes one matrix of those of all heads: [rows, heads, tokens, tokens] to [rows, tokens, tokens]. Equal ones do the
+same. Fused where they are read, because all heads of all blocks together take half a gigabyte a row in large networks.
+"""
+
 Derivative = tuple[Objective, Rule]
 """What one backward sweep computes for a row. Equal derivatives of the same rows are computed once."""
 
@@ -106,6 +111,8 @@ class Query:
         logits: Whether to return logits even if the objective does not need them.
         replace: Layers and what takes their outputs' place, [rows, ...] of each output's shape: the forward goes on
             from these values. A replaced layer that is captured, or that the gradient ends at, has these values.
+        attention: How to fuse the heads of the attention matrices to return; None returns none. Only of a model without
+            an `Attention.obstacle`.
     """
 
     rows: Tensor
@@ -116,6 +123,7 @@ class Query:
     capture: tuple[str, ...] = ()
     logits: bool = False
     replace: Mapping[str, Tensor] = field(default_factory=dict)
+    attention: Fusion | None = None
 
     @property
     def forward(self) -> tuple[object, ...]:
@@ -141,6 +149,9 @@ class Query:
     @property
     def needs_logits(self) -> bool:
         """Whether the forward must run to its end."""
+        if self.attention is not None:
+            # All attention is wanted, so also what comes after the last layer that anybody captures.
+            return True
         return self.logits or (self.objective is not None and self.objective.needs_logits)
 
     @property

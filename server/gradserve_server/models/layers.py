@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
+from gradserve_server.errors import InvalidInput
+from gradserve_server.models.readout import noise, readout
+
 EXTRA_TOKENS = 16
 """Most tokens of a sequence that stand before those of the image: class, distillation and register tokens."""
 
@@ -26,6 +29,8 @@ class Arrangement(Enum):
     """[height, width, channels]: inside Swin and ConvNeXt."""
     TOKENS = "tokens"
     """[extra tokens and positions row by row, channels]: ViT."""
+    VECTOR = "vector"
+    """[channels]: no positions, which counts as one."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,36 @@ class Grid:
     width: int
     arrangement: Arrangement = Arrangement.CHANNELS_FIRST
     extra_tokens: int = 0
+
+    def arrange(self, output: Tensor) -> Tensor:
+        """Arranges outputs as [rows, channels, height, width]; class and register tokens are dropped.
+
+        Outputs for images of another size are arranged as well, except tokens, as it is not known how they lie.
+
+        Raises:
+            InvalidInput: There are more or less tokens than positions.
+        """
+        match self.arrangement:
+            case Arrangement.CHANNELS_FIRST:
+                return output
+            case Arrangement.CHANNELS_LAST:
+                return output.permute(0, 3, 1, 2)
+            case Arrangement.TOKENS:
+                positions = output[:, self.extra_tokens :].transpose(1, 2)
+                if positions.shape[2] != self.height * self.width:
+                    raise InvalidInput(
+                        f"for images of this size there are {positions.shape[2]} tokens, and not {self.height} x "
+                        f"{self.width} as for images of the model's own size: ask for that",
+                        field="size",
+                        reason="UNKNOWN_POSITIONS",
+                    )
+                return positions.reshape(*positions.shape[:2], self.height, self.width)
+            case Arrangement.VECTOR:
+                return output[:, :, None, None]
+
+    def channel_count(self, shape: tuple[int, ...]) -> int:
+        """Returns the number of channels of an output of this shape for one row."""
+        return shape[0] if self.arrangement in (Arrangement.CHANNELS_FIRST, Arrangement.VECTOR) else shape[-1]
 
 
 @dataclass(frozen=True)
@@ -81,14 +116,43 @@ class Layer:
         """
         if self.grid is None:
             raise ValueError(f"layer {self.name!r} has no positions")
-        match self.grid.arrangement:
-            case Arrangement.CHANNELS_FIRST:
-                return output
-            case Arrangement.CHANNELS_LAST:
-                return output.permute(0, 3, 1, 2)
-            case Arrangement.TOKENS:
-                positions = output[:, self.grid.extra_tokens :].transpose(1, 2)
-                return positions.reshape(*positions.shape[:2], self.grid.height, self.grid.width)
+        return self.grid.arrange(output)
+
+    @property
+    def channels(self) -> Grid:
+        """Where the output has its channels, at positions of the image or at one for all of it.
+
+        Raises:
+            InvalidInput: It does not say, as the heads of attention do not.
+        """
+        if self.grid is not None:
+            return self.grid
+        match self.shape:
+            case (_,):
+                return Grid(1, 1, Arrangement.VECTOR)
+            case (_, 1, 1):
+                return Grid(1, 1, Arrangement.CHANNELS_FIRST)
+            case (1, 1, _):
+                return Grid(1, 1, Arrangement.CHANNELS_LAST)
+            case (1, _):
+                return Grid(1, 1, Arrangement.TOKENS)
+        shape = ", ".join(map(str, self.shape))
+        raise InvalidInput(
+            f"layer {self.name!r} has shape [{shape}], which is not channels at positions of the image: name a layer "
+            "of shape [channels], [channels, height, width], [height, width, channels] or [tokens, channels]",
+            field="layer",
+            reason="LAYER_WITHOUT_CHANNELS",
+            metadata={"layer": self.name, "shape": shape},
+        )
+
+    @property
+    def channel_count(self) -> int:
+        """Number of channels.
+
+        Raises:
+            InvalidInput: The output has none.
+        """
+        return self.channels.channel_count(self.shape)
 
 
 def trace_layers(module: nn.Module, sample: Tensor) -> tuple[Layer, ...]:
@@ -170,34 +234,18 @@ def find_grid(shape: tuple[int, ...], sizes: Iterable[tuple[int, int]]) -> Grid 
 
 
 def _unread(module: nn.Module, sample: Tensor, layers: tuple[Layer, ...]) -> frozenset[str]:
-    """Returns the names of layers of tokens whose positions have no gradient.
-
-    What is differentiated is all that linear layers read of a single vector, as well as the logits: a classifier whose
-    weights are all 0, as torchvision's are before training, lets no gradient pass.
-    """
+    """Returns the names of layers of tokens whose positions have no gradient."""
     tokens = [layer for layer in layers if layer.grid and layer.grid.arrangement is Arrangement.TOKENS]
     outputs: dict[str, Tensor] = {}
-    vectors: list[Tensor] = []
-
-    def read(_module: nn.Module, inputs: tuple[object, ...]) -> None:
-        vectors.extend(tensor for tensor in inputs if isinstance(tensor, Tensor) and tensor.ndim == 2)
-
-    linear = [submodule for submodule in module.modules() if type(submodule) is nn.Linear]
-    handles = [submodule.register_forward_pre_hook(read) for submodule in linear]
-    handles += [
+    handles = [
         module.get_submodule(layer.name).register_forward_hook(
             lambda _module, _args, output, name=layer.name: outputs.update({name: output})
         )
         for layer in tokens
     ]
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, *sample.shape[1:], generator=generator).to(sample).requires_grad_()
     try:
-        with torch.enable_grad():
-            vectors.append(module(noise))
-            everything = torch.cat([vector.flatten() for vector in vectors])
-            total = everything @ torch.randn(everything.shape, generator=generator).to(everything)
-            gradients = torch.autograd.grad(total, [outputs[layer.name] for layer in tokens], materialize_grads=True)
+        total = readout(module, noise(sample[:1]))
+        gradients = torch.autograd.grad(total, [outputs[layer.name] for layer in tokens], materialize_grads=True)
     finally:
         for handle in handles:
             handle.remove()

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from gradserve_server.models.attention import find_attention
 from gradserve_server.models.folding import Folded, fold
 from gradserve_server.models.labels import imagenet_labels, read_labels
 from gradserve_server.models.layers import default_layer, trace_layers
@@ -129,6 +130,7 @@ def prepare(module: nn.Module, version: str, spec: ModelSpec, device: torch.devi
         default_layer=spec.default_layer or default_layer(layers),
         rectifiers=find_rectifiers(module, sample),
         operations=survey(module, sample),
+        attention=find_attention(module, sample, layers),
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gradserve_server.errors import InvalidInput, nearest
+from gradserve_server.models.attention import Attention
 from gradserve_server.models.folding import Folded
 from gradserve_server.models.layers import Layer
 from gradserve_server.models.operations import Operations
@@ -34,6 +35,7 @@ class Model:
         default_layer: Layer of class activation maps when the caller names none; empty when none suits.
         rectifiers: What is known of its rectifiers.
         operations: What is known of its operations.
+        attention: What is known of its attention.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Model:
     default_layer: str
     rectifiers: Rectifiers
     operations: Operations = Operations()
+    attention: Attention = Attention()
 
     @property
     def precision(self) -> str:

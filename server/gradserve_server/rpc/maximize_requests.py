@@ -326,19 +326,20 @@ def _unweighted(name: str, message: Any, model: Model, count: int) -> Objective:
     layer = _layer(message.layer, model)
     match name:
         case "channel":
-            return channel(layer.name, _index(message.channel, layer.shape[0], "channel"))
+            return channel(layer.name, _index(message.channel, layer.channel_count, "channel"), layer.channels)
         case "neuron":
             positions = {
                 axis: _at_least(getattr(message, axis), 0, axis) for axis in ("y", "x") if message.HasField(axis)
             }
-            return neuron(layer.name, _index(message.channel, layer.shape[0], "channel"), **positions)
+            index = _index(message.channel, layer.channel_count, "channel")
+            return neuron(layer.name, index, **positions, grid=layer.channels)
         case "direction":
-            return direction(layer.name, _direction(message, layer))
+            return direction(layer.name, _direction(message, layer), layer.channels)
         case "layer":
             return layer_l2(layer.name)
     if count < 2:
         raise InvalidInput("images can only differ from others: ask for a `count` of 2 or more")
-    return diversity(layer.name)
+    return diversity(layer.name, layer.channels)
 
 
 def _class(message: maximize_pb2.ClassObjective, model: Model) -> int:
@@ -366,9 +367,9 @@ def _index(index: int, length: int, field: str) -> int:
 
 def _direction(message: maximize_pb2.DirectionObjective, layer: Layer) -> tuple[float, ...]:
     values = array(message.direction, "direction")
-    if values.shape != layer.shape[:1] or values.dtype != np.dtype("<f4"):
+    if values.shape != (layer.channel_count,) or values.dtype != np.dtype("<f4"):
         raise InvalidInput(
-            f"must be float32 of shape [{layer.shape[0]}], not {values.dtype.name} of shape {list(values.shape)}",
+            f"must be float32 of shape [{layer.channel_count}], not {values.dtype.name} of shape {list(values.shape)}",
             field="direction",
         )
     if not np.isfinite(values).all():

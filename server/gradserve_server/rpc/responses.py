@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve.v1 import common_pb2, explain_pb2, image_pb2, model_pb2
-from gradserve_server.autograd.objective import Objective, channel, class_score, ranked_class_score
+from gradserve_server.autograd.objective import Objective, channel, class_score, neuron, ranked_class_score
 from gradserve_server.config import Settings
 from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.encode import encode
@@ -151,6 +151,8 @@ class Classes:
                 return self._name(explained)
             case Target(objective=channel(layer, index)):
                 return f"channel {index} of {layer}"
+            case Target(objective=neuron(layer, index, y, x)):
+                return f"channel {index} of {layer} at row {y}, column {x}"
         raise TypeError(f"{target} has no description")
 
     def _name(self, objective: Objective) -> str:

@@ -21,9 +21,9 @@ from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, NotServed, Unavailable
 from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.geometry import Placement, fit, model_input
-from gradserve_server.imaging.segmentation import segments
+from gradserve_server.imaging.segmentation import segments, superpixels
 from gradserve_server.models.repository import Repository
-from gradserve_server.programs.explain.explanation import explain
+from gradserve_server.programs.explain.explanation import explain, superpixels_of
 from gradserve_server.rpc import maximize_requests, maximize_stream, requests, responses
 from gradserve_server.rpc.deadlines import remaining_seconds
 from gradserve_server.rpc.tenants import tenant_of
@@ -67,8 +67,10 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
                 preprocessing.black,
                 preprocessing.white,
             ]
-            if any(method.needs_segments for method in call.methods):
-                inputs.append(segments(fitted))
+            inputs += [
+                segments(fitted) if one.count is None else superpixels(fitted, one.count)
+                for one in superpixels_of(call.methods)
+            ]
             return call, original, fitted, placement, tuple(inputs)
 
         call, original, fitted, placement, inputs = await self._in_pool(prepare)
@@ -81,6 +83,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
                 seed=call.seed,
                 trust=call.trust,
                 as_grid=lambda layer, output: call.model.layer(layer).as_grid(output),
+                as_map=call.model.attention.as_map,
             ),
             inputs=inputs,
             tenant=tenant_of(context),

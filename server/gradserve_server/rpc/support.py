@@ -36,6 +36,11 @@ def refusal(method: type[Method], model: Model) -> str:
         return (
             f"{method.name()} needs activations that keep images in the first dimension; model {model.name!r} does not"
         )
+    if method.needs_attention and model.attention.obstacle:
+        return (
+            f"{method.name()} follows attention through all blocks, which must be over all tokens of the image; model "
+            f"{model.name!r} has no such attention: {model.attention.obstacle}"
+        )
     if takes_layers(method) and not model.default_layer:
         return f"{method.name()} needs a deep layer with positions ({POSITIONS}); model {model.name!r} has none"
     return ""

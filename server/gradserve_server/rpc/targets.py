@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gradserve.v1 import explain_pb2
-from gradserve_server.autograd.objective import Objective, channel, class_score, ranked_class_score
+from gradserve_server.autograd.objective import Objective, channel, class_score, neuron, ranked_class_score
 from gradserve_server.errors import InvalidInput, RequestError
 from gradserve_server.models.model import Model
 from gradserve_server.programs.explain.method import Method
@@ -114,14 +114,20 @@ def _reference(message: explain_pb2.Contrast, field: str, model: Model) -> Objec
 def _unit(message: explain_pb2.Unit, methods: Sequence[Method], model: Model) -> Target:
     try:
         layer = model.layer(message.layer)
+        grid = layer.channels
     except RequestError as error:
         raise error.within("unit") from error.__cause__
-    if not 0 <= message.channel < layer.shape[0]:
+    if not 0 <= message.channel < layer.channel_count:
         raise InvalidInput(
-            f"layer {layer.name!r} has {layer.shape[0]} channels, 0 to {layer.shape[0] - 1}; got {message.channel}",
+            f"layer {layer.name!r} has {layer.channel_count} channels, 0 to {layer.channel_count - 1}; got "
+            f"{message.channel}",
             field="unit.channel",
             reason="UNKNOWN_CHANNEL",
-            metadata={"layer": layer.name, "channel": str(message.channel), "channel_count": str(layer.shape[0])},
+            metadata={
+                "layer": layer.name,
+                "channel": str(message.channel),
+                "channel_count": str(layer.channel_count),
+            },
         )
     for method in methods:
         for name in getattr(method, "layers", ()):
@@ -133,4 +139,17 @@ def _unit(message: explain_pb2.Unit, methods: Sequence[Method], model: Model) ->
                     reason="LAYER_TOO_DEEP",
                     metadata={"method": method.name(), "layer": name, "unit_layer": layer.name},
                 )
-    return Target(channel(layer.name, message.channel))
+    if not (message.HasField("y") or message.HasField("x")):
+        return Target(channel(layer.name, message.channel, grid))
+    for axis, length in (("y", grid.height), ("x", grid.width)):
+        if not message.HasField(axis):
+            raise InvalidInput("give both `y` and `x`, or neither for the mean of all positions", field=f"unit.{axis}")
+        if not 0 <= getattr(message, axis) < length:
+            raise InvalidInput(
+                f"layer {layer.name!r} has {grid.height} x {grid.width} positions: {axis} is 0 to {length - 1}, not "
+                f"{getattr(message, axis)}",
+                field=f"unit.{axis}",
+                reason="UNKNOWN_POSITION",
+                metadata={"layer": layer.name, axis: str(getattr(message, axis)), "length": str(length)},
+            )
+    return Target(neuron(layer.name, message.channel, message.y, message.x, grid))

@@ -47,6 +47,24 @@ def test_a_method_inside_a_method() -> None:
     assert method("smooth_grad", around="saliency").smooth_grad.around.HasField("saliency")
 
 
+def test_a_unit_with_and_without_a_position() -> None:
+    unit = {"layer": "blocks.3", "channel": 7}
+    arguments = dict.fromkeys(("model", "top_k", "seed", "prediction_count"))
+    request = explain_request(
+        PIXELS,
+        ["saliency"],
+        [{"unit": unit}, {"unit": {**unit, "y": 0, "x": 5}}],
+        frame="original",
+        overlay=False,
+        trust=False,
+        **arguments,
+    )
+    everywhere, somewhere = (target.unit for target in request.targets)
+    assert everywhere == explain_pb2.Unit(layer="blocks.3", channel=7)
+    assert not everywhere.HasField("y")
+    assert somewhere == explain_pb2.Unit(layer="blocks.3", channel=7, y=0, x=5)
+
+
 def test_wrong_names_are_told_with_the_nearest_right_ones() -> None:
     with pytest.raises(TypeError, match="no method 'salience'; nearest: saliency"):
         method("salience")

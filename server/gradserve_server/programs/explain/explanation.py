@@ -11,6 +11,7 @@ from gradserve_server.autograd.objective import Objective
 from gradserve_server.autograd.program import Program, ask, host, together
 from gradserve_server.autograd.query import Query
 from gradserve_server.programs.explain.method import Attribution, Method, Subject, settle
+from gradserve_server.programs.explain.superpixels import Superpixels
 from gradserve_server.programs.explain.trust import TrustOptions, TrustReport, report
 
 
@@ -46,15 +47,17 @@ def explain(
     rows: Tensor,
     black: Tensor,
     white: Tensor,
-    segments: Tensor | None = None,
-    *,
+    *segments: Tensor,
     methods: Sequence[Method],
     targets: Sequence[Objective],
     seed: int,
     as_grid: Callable[[str, Tensor], Tensor],
+    as_map: Callable[[Tensor], Tensor],
     trust: TrustOptions | None = None,
 ) -> Program[Explained]:
     """Explains an image by each method for each target, with a trust report if asked for. Arguments as in `Subject`.
+
+    `segments` are those of each of `superpixels_of(methods)`.
 
     Each method and target draws its noise from a source of its own, seeded alike: an answer does not depend on what
     else was asked.
@@ -62,10 +65,19 @@ def explain(
     Raises:
         NotFinite: A map or a logit is not finite.
     """
-    subjects = [Subject(rows, target, black, white, seed, as_grid, segments) for target in targets]
-    programs: list[Program[Any]] = [_map(method, subject, trust) for method in methods for subject in subjects]
+    made = dict(zip(superpixels_of(methods), segments, strict=True))
+    programs: list[Program[Any]] = []
+    for method in methods:
+        own = made[method.superpixels] if method.superpixels else None
+        subjects = (Subject(rows, target, black, white, seed, as_grid, as_map, own) for target in targets)
+        programs += [_map(method, subject, trust) for subject in subjects]
     answer, *maps = yield from together(ask(Query(rows, logits=True)), *programs)
     return Explained(tuple(maps), host(answer.logits[0]))
+
+
+def superpixels_of(methods: Sequence[Method]) -> tuple[Superpixels, ...]:
+    """Returns the superpixels that methods need, each once."""
+    return tuple(dict.fromkeys(method.superpixels for method in methods if method.superpixels))
 
 
 def _map(method: Method, subject: Subject, trust: TrustOptions | None) -> Program[Map]:

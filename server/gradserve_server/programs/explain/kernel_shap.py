@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from itertools import combinations
 from math import comb, isqrt
 from typing import ClassVar
@@ -15,20 +16,32 @@ from gradserve_server.programs.explain.baseline import Baseline, Mean
 from gradserve_server.programs.explain.method import Attribution, Method, Subject, settle
 from gradserve_server.programs.explain.path import blocks
 from gradserve_server.programs.explain.perturbation import mixed, scores
+from gradserve_server.programs.explain.superpixels import Superpixels
+
+
+class Segmentation(Enum):
+    """What the image is divided into."""
+
+    GRID = "grid"
+    """Cells of a square grid."""
+    SUPERPIXELS = "superpixels"
+    """Parts of about one colour, bounded by the image's edges."""
 
 
 @dataclass(frozen=True)
 class KernelShap(Method):
-    """Shapley values of the cells of a grid laid over the image, spread evenly over each cell's pixels.
+    """Shapley values of the cells of a grid, or of superpixels, spread evenly over each one's pixels.
 
-    A coalition is the image where its cells are, and the baseline elsewhere. The map adds up to the difference of the
-    scores of image and baseline.
+    A coalition is the image where its segments are, and the baseline elsewhere. The map adds up to the difference of
+    the scores of image and baseline.
 
     Attributes:
         sample_count: Number of coalitions to look at, 2 * segment_count .. 10000. All are looked at, and the values
             exact, where there are no more.
-        segment_count: Number of cells, 4..400; the largest square number not above it is taken.
-        baseline: What shows where a cell is missing.
+        segment_count: Number of cells, 4..400, the largest square number not above it is taken; or of superpixels, of
+            which there may be a few less.
+        baseline: What shows where a segment is missing.
+        segmentation: What the image is divided into.
     """
 
     caveat: ClassVar[str] = (
@@ -39,6 +52,7 @@ class KernelShap(Method):
     sample_count: int = 1000
     segment_count: int = 49
     baseline: Baseline = Mean()
+    segmentation: Segmentation = Segmentation.GRID
 
     def __post_init__(self) -> None:
         if not 4 <= self.segment_count <= 400:
@@ -49,11 +63,16 @@ class KernelShap(Method):
                 field="sample_count",
             )
 
+    @property
+    def superpixels(self) -> Superpixels | None:
+        """As many as there shall be segments, if they shall be superpixels."""
+        return Superpixels(self.segment_count) if self.segmentation is Segmentation.SUPERPIXELS else None
+
     def explain(self, subject: Subject) -> Program[Attribution]:
         """Asks for the score of image, baseline and each coalition."""
         subject = yield from settle(subject)
         image, target = subject.rows, subject.target
-        segments = grid(self.segment_count, image)
+        segments = self._segments(subject)
         members, weights = coalitions(int(segments.max()) + 1, self.sample_count, subject.noise())
         baseline = self.baseline.rows(subject)
         nothing, everything = (yield from scores(torch.cat([baseline, image]), target)).double()
@@ -64,6 +83,15 @@ class KernelShap(Method):
         values = shapley_values(members.double(), weights, torch.cat(found).double() - nothing, everything - nothing)
         areas = torch.bincount(segments.flatten())
         return Attribution((values / areas)[segments].to(image.dtype))
+
+    def _segments(self, subject: Subject) -> Tensor:
+        if self.superpixels is None:
+            return grid(self.segment_count, subject.rows)
+        if subject.segments is None:
+            raise ValueError("a subject without segments")
+        # Numbered anew, because a rotation may have moved some out of the image.
+        numbers: Tensor = torch.unique(subject.segments[0], return_inverse=True)[1]
+        return numbers
 
 
 def grid(count: int, image: Tensor) -> Tensor:
@@ -106,7 +134,7 @@ def coalitions(count: int, budget: int, noise: torch.Generator) -> tuple[Tensor,
         left -= number[size]
         rest.pop(0)
     pairs = left // 2
-    if rest and pairs:
+    if rest and pairs > 0:
         chances = torch.tensor([weight[size] for size in rest], dtype=torch.float64, device=device)
         sizes_drawn = torch.multinomial(chances, pairs, replacement=True, generator=noise)
         ranks = torch.rand(pairs, count, generator=noise, device=device).argsort(1).argsort(1)

@@ -13,6 +13,7 @@ from gradserve_server.autograd.objective import Objective
 from gradserve_server.autograd.program import Program, ask
 from gradserve_server.autograd.query import Query
 from gradserve_server.programs.explain.reduction import ChannelReduction
+from gradserve_server.programs.explain.superpixels import Superpixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,8 @@ class Subject:
         white: What a white pixel is, likewise.
         seed: Seed of all random draws.
         as_grid: Arranges the output of the layer of a given name as [rows, channels, height, width].
+        as_map: Makes a map [height, width] of how much of each token reaches each token, [tokens, tokens], sources in
+            the last dimension.
         segments: Superpixels of the image for a method that asks for them: index of each pixel's, [segmentations,
             height, width], whole numbers from 0.
     """
@@ -36,6 +39,7 @@ class Subject:
     white: Tensor
     seed: int
     as_grid: Callable[[str, Tensor], Tensor] = lambda layer, output: output
+    as_map: Callable[[Tensor], Tensor] = lambda flow: flow
     segments: Tensor | None = None
 
     def noise(self) -> torch.Generator:
@@ -69,7 +73,8 @@ class Method(ABC):
     Attributes:
         caveat: What is known to mislead about the method; empty when nothing is.
         needs_rectifiers: Whether it changes how gradients pass rectifiers, and so needs a model that has some.
-        needs_segments: Whether it needs `Subject.segments`.
+        needs_attention: Whether it reads attention matrices, and so needs a model whose attention is all over the same
+            tokens, which lie over the image.
         propagates: Whether it propagates something else than gradients, and so needs a model of operations that have
             rules for it: linear ones, elementwise ones and maximum pooling.
         needs_zero_kept: Whether it needs activations that make nothing of 0.
@@ -77,9 +82,14 @@ class Method(ABC):
 
     caveat: ClassVar[str] = ""
     needs_rectifiers: ClassVar[bool] = False
-    needs_segments: ClassVar[bool] = False
+    needs_attention: ClassVar[bool] = False
     propagates: ClassVar[bool] = False
     needs_zero_kept: ClassVar[bool] = False
+
+    @property
+    def superpixels(self) -> Superpixels | None:
+        """Superpixels that it needs as `Subject.segments`; None for none."""
+        return None
 
     def check(self, height: int, width: int) -> None:  # noqa: B027  # most methods fit every size
         """Checks the parameters against the size of the model's input, in pixels.

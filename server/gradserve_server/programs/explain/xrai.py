@@ -13,6 +13,7 @@ from gradserve_server.programs.explain.integrated_gradients import IntegratedGra
 from gradserve_server.programs.explain.limits import check_count, check_range
 from gradserve_server.programs.explain.method import Attribution, Method, Subject
 from gradserve_server.programs.explain.path import MOST_BASELINES, MOST_STEPS, blocks
+from gradserve_server.programs.explain.superpixels import Superpixels
 
 DILATION_PX = 5
 """Superpixels grow by this radius, so that they hold the edges around them, where attributions are."""
@@ -36,7 +37,6 @@ class Xrai(Method):
         "Its regions are those of a segmentation that does not know the model: where they are too coarse, what matters "
         "in a part is shown as the whole."
     )
-    needs_segments: ClassVar[bool] = True
 
     step_count: int = 50
     baselines: tuple[Baseline, ...] = (Black(), White())
@@ -44,6 +44,11 @@ class Xrai(Method):
     def __post_init__(self) -> None:
         check_range(self.step_count, 1, MOST_STEPS, "step_count")
         check_count(self.baselines, MOST_BASELINES, "baselines")
+
+    @property
+    def superpixels(self) -> Superpixels:
+        """Those of several scales."""
+        return Superpixels()
 
     def explain(self, subject: Subject) -> Program[Attribution]:
         """Asks for integrated gradients, then adds up regions."""

@@ -56,11 +56,12 @@ def gradient_of(network: nn.Module, rows: Tensor, target: int) -> Tensor:
     return gradient
 
 
-def check(method: Method, *, random: bool = False) -> None:
+def check(method: Method, *, random: bool = False, network: nn.Module | None = None) -> None:
     """Checks that company, chunks and the model are as if the program ran alone, and that only the seed is random."""
-    network = small_network()
+    layer = "" if network else "body"
+    network = network or small_network()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    model = model_of(network, size=SIZE, precision="float64", default_layer="body")
+    model = model_of(network, size=SIZE, precision="float64", default_layer=layer)
 
     def program(index: int, seed: int = 3):
         return method.explain(subject_of(image(index), ranked_class_score(index % 2), seed, model))

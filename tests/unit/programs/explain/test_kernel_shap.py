@@ -1,18 +1,23 @@
 """Kernel SHAP against Shapley values by their definition, against Captum's, and in closed form."""
 
+from dataclasses import replace
 from itertools import combinations
 from math import comb
 
 import pytest
 import torch
 from captum.attr import KernelShap as CaptumKernelShap
+from captum.attr import ShapleyValueSampling
 from tests.driving import answer_to, drive, model_of, relative, subject_of
 from torch import Tensor, nn
 
 from gradserve_server.autograd.objective import class_score, ranked_class_score
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.baseline import Black, Mean
-from gradserve_server.programs.explain.kernel_shap import KernelShap, coalitions, grid
+from gradserve_server.programs.explain.explanation import explain, superpixels_of
+from gradserve_server.programs.explain.kernel_shap import KernelShap, Segmentation, coalitions, grid
+from gradserve_server.programs.explain.superpixels import Superpixels
+from gradserve_server.programs.explain.xrai import Xrai
 
 SIZE = 24
 
@@ -93,12 +98,80 @@ def test_agrees_with_captum_of_many_samples(network, model) -> None:
         baselines=Mean().rows(subject),
         target=1,
         feature_mask=segments[None, None].expand(1, 3, SIZE, SIZE),
-        n_samples=4000,
+        n_samples=2000,
         perturbations_per_eval=50,
     )
     found = answer_to(model, KernelShap(512, 9).explain(subject)).values
     per_cell = torch.stack([captum[0, 0][segments == cell][0] for cell in range(9)]).double()
     assert relative(cell_sums(found, segments), per_cell) < 0.05
+
+
+def stripes(seed: int) -> Tensor:
+    """Returns superpixels of odd shapes, numbered 0..6, [1, SIZE, SIZE]."""
+    slope = torch.rand(2, generator=torch.Generator().manual_seed(seed)) + 0.5
+    places = torch.arange(SIZE)[:, None] * slope[0] + torch.arange(SIZE) * slope[1]
+    return (places / places.max() * 6).round().int()[None]
+
+
+def of_superpixels(sample_count: int, segment_count: int = 7) -> KernelShap:
+    return KernelShap(sample_count, segment_count, segmentation=Segmentation.SUPERPIXELS)
+
+
+def test_superpixels_are_exact(network, model) -> None:
+    subject = subject_of(image(), class_score(1), model=model, segments=stripes(0))
+    expected = exact(network, subject.rows, Mean().rows(subject), stripes(0)[0].long(), 1)
+    found = answer_to(model, of_superpixels(126).explain(subject)).values
+    assert relative(cell_sums(found, stripes(0)[0]), expected) < 1e-9
+    assert relative(found, (expected / torch.bincount(stripes(0).flatten()))[stripes(0)[0]]) < 1e-9
+
+
+def test_superpixels_agree_with_captum(network, model) -> None:
+    """Their Shapley values by sampling orders of players, which is another way to the same numbers."""
+    subject = subject_of(image(), class_score(1), model=model, segments=stripes(1))
+    torch.manual_seed(0)
+    captum = ShapleyValueSampling(network).attribute(
+        subject.rows,
+        baselines=Mean().rows(subject),
+        target=1,
+        feature_mask=stripes(1)[:, None].long().repeat(1, 3, 1, 1),
+        n_samples=200,
+        perturbations_per_eval=50,
+    )
+    per_segment = torch.stack([captum[0, 0][stripes(1)[0] == one][0] for one in range(7)]).double()
+    found = answer_to(model, of_superpixels(126).explain(subject)).values
+    assert relative(cell_sums(found, stripes(1)[0]), per_segment) < 0.05
+
+
+def test_superpixels_that_a_transform_moved_out_of_the_image(model) -> None:
+    gaps = stripes(0)
+    gaps[gaps == 2] = 3
+    numbered = gaps.unique(return_inverse=True)[1].int()
+    with_gaps, without = (
+        answer_to(model, of_superpixels(62, 6).explain(subject_of(image(), class_score(1), model=model, segments=one)))
+        for one in (gaps, numbered)
+    )
+    assert torch.equal(with_gaps.values, without.values)
+
+
+def test_each_method_gets_the_superpixels_that_it_asks_for(network, model) -> None:
+    methods = [of_superpixels(126), Xrai(step_count=2), KernelShap(30, 4), of_superpixels(14), of_superpixels(16, 8)]
+    assert superpixels_of(methods) == (Superpixels(7), Superpixels(), Superpixels(8))
+    subject = subject_of(image(), class_score(1), model=model)
+    program = explain(
+        subject.rows, subject.black, subject.white, stripes(0), subject.segments, stripes(1),
+        methods=methods, targets=[class_score(1)], seed=0, as_grid=subject.as_grid, as_map=subject.as_map,
+    )  # fmt: skip
+    maps = answer_to(model, program).maps
+    for method, found, segments in zip(
+        methods, maps, (stripes(0), subject.segments, None, stripes(0), stripes(1)), strict=True
+    ):
+        alone = method.explain(replace(subject, segments=segments))
+        assert relative(found.values, answer_to(model, alone).values) < 1e-9
+
+
+def test_without_superpixels_it_fails(model) -> None:
+    with pytest.raises(ValueError, match="without segments"):
+        answer_to(model, of_superpixels(14).explain(subject_of(image(), class_score(1), model=model, segments=None)))
 
 
 @pytest.mark.parametrize("count", [4, 25, 49])

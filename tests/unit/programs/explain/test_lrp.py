@@ -218,6 +218,7 @@ def test_a_tap_between_convolution_and_normalization_changes_nothing() -> None:
         targets=(subject.target,),
         seed=0,
         as_grid=subject.as_grid,
+        as_map=subject.as_map,
     )
     alone = answer_to(model, method.explain(subject)).values
     assert relative(answer_to(model, both).maps[0].values, alone) < 1e-9

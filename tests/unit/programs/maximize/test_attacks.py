@@ -26,7 +26,7 @@ CAPTUMS_NORMS = {Norm.LINF: "Linf", Norm.L2: "L2"}
 
 
 def attack(loss, start: torch.Tensor, rate: float, steps: int, ball: Constraint | None = None) -> list[torch.Tensor]:
-    """Signed ascent of a loss from `start`, kept in a ball, by our parts without the program: the image of each step."""
+    """Signed ascent of a loss from `start`, kept in a ball, by our parts without the program: each step's image."""
     step, at, path = Optimizer(StepRule.SIGN, rate).begin(), start, []
     for _ in range(steps):
         leaf = at.detach().requires_grad_()

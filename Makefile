@@ -39,6 +39,15 @@ check: $(INSTALLED) ## Lint, type-check, check imports, protos and generated cod
 generate: $(INSTALLED) ## Generate the client's code from the protos.
 	$(BIN)/python scripts/generate.py
 
+matrix: $(INSTALLED) ## Ask every method of eight architectures and write docs/method-matrix.md; takes minutes.
+	$(BIN)/python scripts/method_matrix.py
+
+matrix-check: $(INSTALLED) ## Ask the same, and fail if docs/method-matrix.md says otherwise.
+	$(BIN)/python scripts/method_matrix.py --check
+
+long-check: $(INSTALLED) ## Show that a request of many rows takes no more memory and lets others through.
+	$(BIN)/python scripts/check_long_request.py
+
 maximize-check: $(INSTALLED) ## Maximise ten classes by three presets and look at them; takes minutes.
 	$(BIN)/python scripts/check_maximize.py demo/out/maximize
 
@@ -48,4 +57,4 @@ bench: $(INSTALLED) ## Measure what the core costs, as ratios.
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test check generate maximize-check bench clean
+.PHONY: help install demo serve test check generate matrix matrix-check long-check maximize-check bench clean

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw, ImageFont
 from gradserve_server.assessment.sanity_check import Stage
 from gradserve_server.imaging.overlay import OverlayBackground, OverlayOptions, render, shading
 
-CELL = 112
+CELL = 96
 TITLE = 18
-SIDE = 150
+SIDE = 144
 GAP = 4
 OPTIONS = OverlayOptions(opacity=1.0, background=OverlayBackground.ORIGINAL, clip_percent_lowerbound=0.0)
 

@@ -9,7 +9,7 @@ from tests.conftest import photograph
 from tests.driving import model_of, rows_of
 from torch import nn
 
-from gradserve_server.assessment.picture import CELL, maps_picture
+from gradserve_server.assessment.picture import CELL, SIDE, maps_picture
 from gradserve_server.assessment.randomization import cascade
 from gradserve_server.assessment.sanity_check import Stage, dependence, passes, similarities, stages
 from gradserve_server.autograd.program import Program
@@ -112,5 +112,5 @@ def test_the_picture_has_a_row_for_each_method_and_a_column_for_each_stage() -> 
     assert black.sum() >= 3 * CELL**2
     assert (picture[..., 0] > 200).any()
     fewer = maps_picture(found[:2], {"one": [1.0]}, {"one": "passes"})
-    assert fewer.shape[1] == picture.shape[1] - (fewer.shape[1] - 150) // 2
+    assert fewer.shape[1] == picture.shape[1] - (fewer.shape[1] - SIDE) // 2
     assert fewer.shape[0] < picture.shape[0]

@@ -9,6 +9,7 @@
 """
 
 from gradserve.client import Client
+from gradserve.comparison import compare
 from gradserve.errors import (
     DeadlineExceeded,
     FieldViolation,
@@ -51,4 +52,5 @@ __all__ = [
     "Unavailable",
     "Unimplemented",
     "Unsupported",
+    "compare",
 ]

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gradserve.client import Client
+from gradserve.comparison import compare
 from gradserve.errors import GradserveError
 from gradserve.maximize_command import add_maximize
-from gradserve.requests import METHODS
+from gradserve.requests import METHODS, with_layer
 from gradserve.results import TrustReport
 
 
@@ -29,26 +30,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explain(client: Client, parsed: argparse.Namespace) -> None:
-    explanation = client.explain(
+    methods = parsed.method or ["grad_cam"]
+    if len(methods) > 1 and parsed.heatmap:
+        raise ValueError("--heatmap saves the heatmap of one method")
+    explanations = client.explain_many(
         parsed.image,
-        method=parsed.method,
-        target=_target(parsed.target),
+        methods=[with_layer(method, parsed.layer, dict(parsed.parameters)) for method in methods],
+        targets=[_target(target) for target in [parsed.target] if target is not None],
         model=parsed.model,
-        layer=parsed.layer,
         frame=parsed.frame,
+        overlay=dict(parsed.overlay) or True,
         seed=parsed.seed,
         trust=parsed.trust,
-        **dict(parsed.parameters),
     )
-    probability = f": {explanation.target.probability:.1%}" if explanation.target else ""
-    print(f"{explanation.method} of {explanation.description}{probability}")
-    if explanation.trust:
-        _print_trust(explanation.trust)
+    for explanation in explanations:
+        probability = f": {explanation.target.probability:.1%}" if explanation.target else ""
+        print(f"{explanation.method} of {explanation.description}{probability}")
+        if explanation.trust:
+            _print_trust(explanation.trust)
+    if parsed.output and len(explanations) > 1:
+        compare(explanations, original=parsed.image).save(parsed.output)
+    elif parsed.output:
+        explanations[0].save(parsed.output)
     if parsed.output:
-        explanation.save(parsed.output)
         print(f"overlay: {parsed.output}")
     if parsed.heatmap:
-        explanation.save(parsed.heatmap)
+        explanations[0].save(parsed.heatmap)
         print(f"heatmap: {parsed.heatmap}")
 
 
@@ -92,7 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="say which parts of an image made a model see a class")
     explain.set_defaults(run=_explain)
     explain.add_argument("image", type=Path, help="a JPEG, PNG or WebP file")
-    explain.add_argument("--method", default="grad_cam", choices=METHODS, help="method (default %(default)s)")
+    explain.add_argument(
+        "--method",
+        choices=METHODS,
+        action="append",
+        help="method (default grad_cam); given several times, their overlays are put side by side",
+    )
     explain.add_argument("--target", help="index or label of a class (default: the model's own prediction)")
     explain.add_argument("--model", help="model (default: the server's)")
     explain.add_argument("--layer", help="layer, for methods that work on one (default: the model's)")
@@ -110,6 +122,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="a parameter of the method, for example --set reduction=sum",
     )
+    explain.add_argument(
+        "--overlay",
+        type=_parameter,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="how to render the overlay, for example --overlay type=outlines --overlay legend=true",
+    )
     explain.add_argument("--output", type=Path, metavar="OUT.png", help="where to save the overlay")
     explain.add_argument("--heatmap", type=_npy, metavar="OUT.npy", help="where to save the heatmap")
 
@@ -124,8 +144,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _target(text: str | None) -> int | str | None:
-    return int(text) if text is not None and text.isdigit() else text
+def _target(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
 
 
 def _parameter(text: str) -> tuple[str, Any]:

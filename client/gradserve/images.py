@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
+import PIL.ImageOps
 
 from gradserve.v1 import image_pb2
 
@@ -42,14 +43,33 @@ def to_message(image: ImageLike) -> image_pb2.Image:
         image.save(file, "PNG", compress_level=1)
         return image_pb2.Image(encoded=file.getvalue())
     if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"an array must have shape [height, width, 3], not {list(image.shape)}")
-        if image.dtype == np.uint8:
-            return image_pb2.Image(pixels=_tensor(image, image_pb2.DATA_TYPE_UINT8))
-        if image.dtype.kind == "f":
-            return image_pb2.Image(pixels=_tensor(image, image_pb2.DATA_TYPE_FLOAT32))
-        raise TypeError(f"an array must be of uint8 or floating point, not {image.dtype}")
+        _check(image)
+        is_bytes = image.dtype == np.uint8
+        return image_pb2.Image(
+            pixels=_tensor(image, image_pb2.DATA_TYPE_UINT8 if is_bytes else image_pb2.DATA_TYPE_FLOAT32)
+        )
     raise TypeError(f"an image must be a path, bytes, a PIL image or an array, not {type(image).__name__}")
+
+
+def from_image(image: ImageLike) -> PIL.Image.Image:
+    """Returns an image as an RGB picture, upright as the server sees it: transparency is flattened on white.
+
+    Raises:
+        TypeError: It is not an image.
+        ValueError: An array has another shape than [height, width, 3].
+        OSError: The file cannot be read.
+    """
+    if isinstance(image, np.ndarray):
+        _check(image)
+        return PIL.Image.fromarray(np.asarray(image if image.dtype == np.uint8 else np.rint(image * 255), np.uint8))
+    if not isinstance(image, PIL.Image.Image):
+        image = PIL.Image.open(BytesIO(to_message(image).encoded))
+    upright = PIL.ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+        white = PIL.Image.new("RGBA", upright.size, "white")
+        upright = PIL.Image.alpha_composite(white, upright)
+    return upright.convert("RGB")
 
 
 def to_array(tensor: image_pb2.Tensor) -> npt.NDArray[Any]:
@@ -62,6 +82,13 @@ def to_picture(picture: image_pb2.Picture) -> PIL.Image.Image:
     decoded = PIL.Image.open(BytesIO(picture.data))
     decoded.load()
     return decoded
+
+
+def _check(array: npt.NDArray[Any]) -> None:
+    if array.ndim != 3 or array.shape[2] != 3:
+        raise ValueError(f"an array must have shape [height, width, 3], not {list(array.shape)}")
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise TypeError(f"an array must be of uint8 or floating point, not {array.dtype}")
 
 
 def _tensor(array: npt.NDArray[Any], data_type: image_pb2.DataType) -> image_pb2.Tensor:

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,13 @@ class Settings:
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 
 
-def add_settings(parser: argparse.ArgumentParser, environment: Mapping[str, str] = os.environ) -> None:
-    """Adds a flag for each setting to `parser`; the environment gives the defaults."""
+def add_settings(
+    parser: argparse.ArgumentParser, environment: Mapping[str, str] = os.environ, *, only: Container[str] | None = None
+) -> None:
+    """Adds a flag for each setting to `parser`, or only for some; the environment gives the defaults."""
     for setting in fields(Settings):
+        if only is not None and setting.name not in only:
+            continue
         variable = ENVIRONMENT_PREFIX + setting.name.upper()
         parser.add_argument(
             f"--{setting.name.replace('_', '-')}",

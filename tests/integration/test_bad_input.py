@@ -102,6 +102,9 @@ def test_a_client_mistake_is_found_before_it_is_sent(client: Client) -> None:
         ({"opacity": 1.5}, "overlay.opacity"),
         ({"opacity": float("nan")}, "overlay.opacity"),
         ({"clip_percent_lowerbound": 99.95}, "overlay.clip_percent_lowerbound"),
+        ({"contour_percent": 100.0}, "overlay.contour_percent"),
+        ({"contour_percent": float("nan")}, "overlay.contour_percent"),
+        ({"type": 7}, "overlay.type"),
     ],
 )
 def test_overlay_out_of_range(client: Client, overlay: dict, field: str) -> None:

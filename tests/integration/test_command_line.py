@@ -31,6 +31,23 @@ def test_explain(address: str, tmp_path: Path) -> None:
     assert np.load(heatmap).min() < 0
 
 
+def test_several_methods_side_by_side(address: str, tmp_path: Path) -> None:
+    image, sheet = tmp_path / "coffee.jpg", tmp_path / "out.png"
+    image.write_bytes(jpeg("coffee"))
+    asked = ["explain", str(image), "--method", "saliency", "--method", "grad_cam", "--overlay", "type=outlines"]
+    done = gradserve(address, *asked, "--output", str(sheet))
+    assert done.returncode == 0, done.stderr
+    assert "saliency of espresso" in done.stdout
+    assert "grad_cam of espresso" in done.stdout
+    with PIL.Image.open(sheet) as saved:
+        # The photograph and two overlays, two in a row, 320 pixels wide each.
+        assert saved.width == 2 * 328 + 8
+        assert saved.height > 2 * 213
+    refused = gradserve(address, *asked, "--heatmap", "out.npy")
+    assert refused.returncode == 2
+    assert "one method" in refused.stderr
+
+
 def test_mistakes(address: str, tmp_path: Path) -> None:
     image = tmp_path / "coffee.jpg"
     image.write_bytes(jpeg("coffee"))

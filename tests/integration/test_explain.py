@@ -56,6 +56,27 @@ def test_frames(client: Client) -> None:
     assert client.explain(jpeg("coffee"), frame="original").overlay.size == (600, 400)
 
 
+def test_lines_lie_where_the_model_saw_and_a_legend_below(client: Client) -> None:
+    """Chelsea is 451 x 300, and the model saw its columns 75 to 375."""
+    plain, lined = (
+        np.asarray(client.explain(jpeg("chelsea"), method="saliency", seed=0, overlay=given).overlay).astype(int)
+        for given in ({}, {"contour_percent": 20, "legend": True})
+    )
+    assert plain.shape == (300, 451, 3)
+    assert lined.shape[0] > 300
+    assert lined.shape[1] == 451
+    rows, columns = np.nonzero((lined[:300] != plain).any(2))
+    assert columns.min() >= 73
+    assert 250 < np.ptp(columns) <= 305
+    assert np.ptp(rows) > 250
+
+
+def test_outlines_replace_the_pixels(client: Client) -> None:
+    overlay = np.asarray(client.explain(jpeg("coffee"), overlay={"type": "outlines"}).overlay)
+    coloured = np.ptp(overlay, axis=2) > 0
+    assert 0 < coloured.mean() < 0.05
+
+
 def test_several_methods_and_targets_in_one_request(client: Client) -> None:
     """They answer as one by one, and share one pass."""
     targets = ["tabby", 282]

@@ -68,6 +68,12 @@ class OverlayBackground(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OVERLAY_BACKGROUND_ORIGINAL: _ClassVar[OverlayBackground]
     OVERLAY_BACKGROUND_MASK_BLACK: _ClassVar[OverlayBackground]
 
+class OverlayType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OVERLAY_TYPE_UNSPECIFIED: _ClassVar[OverlayType]
+    OVERLAY_TYPE_PIXELS: _ClassVar[OverlayType]
+    OVERLAY_TYPE_OUTLINES: _ClassVar[OverlayType]
+
 class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     VERDICT_UNSPECIFIED: _ClassVar[Verdict]
@@ -106,6 +112,9 @@ OVERLAY_BACKGROUND_UNSPECIFIED: OverlayBackground
 OVERLAY_BACKGROUND_GRAYSCALE: OverlayBackground
 OVERLAY_BACKGROUND_ORIGINAL: OverlayBackground
 OVERLAY_BACKGROUND_MASK_BLACK: OverlayBackground
+OVERLAY_TYPE_UNSPECIFIED: OverlayType
+OVERLAY_TYPE_PIXELS: OverlayType
+OVERLAY_TYPE_OUTLINES: OverlayType
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_CONSISTENT: Verdict
 VERDICT_DOUBTFUL: Verdict
@@ -594,7 +603,7 @@ class Lrp(_message.Message):
     def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ..., composite: _Optional[_Union[LrpComposite, str]] = ..., flat: bool = ..., epsilon: _Optional[float] = ..., gamma: _Optional[float] = ..., alpha: _Optional[float] = ...) -> None: ...
 
 class OverlayOptions(_message.Message):
-    __slots__ = ("format", "color_map", "polarity", "opacity", "clip_percent_lowerbound", "clip_percent_upperbound", "background")
+    __slots__ = ("format", "color_map", "polarity", "opacity", "clip_percent_lowerbound", "clip_percent_upperbound", "background", "type", "contour_percent", "legend")
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     COLOR_MAP_FIELD_NUMBER: _ClassVar[int]
     POLARITY_FIELD_NUMBER: _ClassVar[int]
@@ -602,6 +611,9 @@ class OverlayOptions(_message.Message):
     CLIP_PERCENT_LOWERBOUND_FIELD_NUMBER: _ClassVar[int]
     CLIP_PERCENT_UPPERBOUND_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    CONTOUR_PERCENT_FIELD_NUMBER: _ClassVar[int]
+    LEGEND_FIELD_NUMBER: _ClassVar[int]
     format: _image_pb2.ImageFormat
     color_map: str
     polarity: Polarity
@@ -609,7 +621,10 @@ class OverlayOptions(_message.Message):
     clip_percent_lowerbound: float
     clip_percent_upperbound: float
     background: OverlayBackground
-    def __init__(self, format: _Optional[_Union[_image_pb2.ImageFormat, str]] = ..., color_map: _Optional[str] = ..., polarity: _Optional[_Union[Polarity, str]] = ..., opacity: _Optional[float] = ..., clip_percent_lowerbound: _Optional[float] = ..., clip_percent_upperbound: _Optional[float] = ..., background: _Optional[_Union[OverlayBackground, str]] = ...) -> None: ...
+    type: OverlayType
+    contour_percent: float
+    legend: bool
+    def __init__(self, format: _Optional[_Union[_image_pb2.ImageFormat, str]] = ..., color_map: _Optional[str] = ..., polarity: _Optional[_Union[Polarity, str]] = ..., opacity: _Optional[float] = ..., clip_percent_lowerbound: _Optional[float] = ..., clip_percent_upperbound: _Optional[float] = ..., background: _Optional[_Union[OverlayBackground, str]] = ..., type: _Optional[_Union[OverlayType, str]] = ..., contour_percent: _Optional[float] = ..., legend: bool = ...) -> None: ...
 
 class Explanation(_message.Message):
     __slots__ = ("method", "target", "heatmap", "overlay", "layers", "trust", "approximation_error", "target_description")

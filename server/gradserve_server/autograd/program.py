@@ -50,8 +50,14 @@ def ask_all(*queries: Query) -> Program[tuple[Answer, ...]]:
     return answers
 
 
-def together(*programs: Program[Result]) -> Program[tuple[Result, ...]]:
-    """Runs programs side by side and returns their results in order: in each step, the queries of all are asked."""
+def together(*programs: Program[Result], rows: int | None = None) -> Program[tuple[Result, ...]]:
+    """Runs programs side by side and returns their results in order: in each step, the queries of all are asked.
+
+    Args:
+        programs: The programs.
+        rows: Number of rows of a step from which on the programs that come later wait for the next one, so that memory
+            does not grow with the number of programs.
+    """
     results: dict[int, Result] = {}
     answers: dict[int, tuple[Answer, ...]] = {}
     while len(results) < len(programs):
@@ -59,8 +65,10 @@ def together(*programs: Program[Result]) -> Program[tuple[Result, ...]]:
         for index, program in enumerate(programs):
             if index in results:
                 continue
+            if rows is not None and sum(len(query.rows) for queries in asked.values() for query in queries) >= rows:
+                break
             try:
-                step = program.send(answers[index]) if index in answers else next(program)
+                step = program.send(answers.pop(index)) if index in answers else next(program)
                 while isinstance(step, Progress):
                     yield step
                     step = program.send(())
@@ -69,7 +77,7 @@ def together(*programs: Program[Result]) -> Program[tuple[Result, ...]]:
                 results[index] = stop.value
         if asked:
             received = iter((yield tuple(query for queries in asked.values() for query in queries)))
-            answers = {index: tuple(next(received) for _ in queries) for index, queries in asked.items()}
+            answers |= {index: tuple(next(received) for _ in queries) for index, queries in asked.items()}
     return tuple(results[index] for index in range(len(programs)))
 
 

@@ -10,9 +10,9 @@ from gradserve.v1 import common_pb2, explain_pb2, image_pb2, model_pb2
 from gradserve_server.autograd.objective import Objective, channel, class_score, neuron, ranked_class_score
 from gradserve_server.config import Settings
 from gradserve_server.imaging.decode import Pixels
-from gradserve_server.imaging.encode import encode
+from gradserve_server.imaging.encode import ImageFormat, encode
 from gradserve_server.imaging.geometry import Placement, as_bytes
-from gradserve_server.imaging.overlay import COLOR_MAPS, OverlayOptions, render, shading
+from gradserve_server.imaging.overlay import COLOR_MAPS, overlay
 from gradserve_server.models.model import Model
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.programs.explain.explanation import Explained
@@ -50,8 +50,9 @@ def explain_response(
     )
     for (method, target), found in zip(pairs, explained.maps, strict=True):
         heatmap = np.asarray(found.values, np.float32)
+        box = (0.0, 0.0, float(heatmap.shape[1]), float(heatmap.shape[0]))
         if call.frame is Frame.ORIGINAL:
-            heatmap = placement.on_original(heatmap)
+            heatmap, box = placement.on_original(heatmap), placement.box
         explanation = response.explanations.add(
             method=method.name(),
             target=classes.explained(target),
@@ -64,7 +65,9 @@ def explain_response(
             index = explanation.target.class_index if explanation.HasField("target") else None
             explanation.trust.CopyFrom(_trust(found.trust, index, call.model))
         if call.overlay is not None:
-            explanation.overlay.CopyFrom(_overlay(found.values, heatmap, picture, call.overlay))
+            explanation.overlay.CopyFrom(
+                _picture(overlay(found.values, heatmap, picture, box, call.overlay), call.overlay.format)
+            )
     return response
 
 
@@ -195,18 +198,12 @@ def _transform(transform: Transform) -> explain_pb2.Transform:
     return explain_pb2.Transform(**{names[type(transform)]: vars(transform)})
 
 
-def _overlay(
-    values: npt.NDArray[Any],
-    heatmap: npt.NDArray[np.float32],
-    picture: npt.NDArray[np.uint8],
-    options: OverlayOptions,
-) -> image_pb2.Picture:
-    rendered = render(heatmap, picture, shading(values, options), options)
+def _picture(pixels: npt.NDArray[np.uint8], image_format: ImageFormat) -> image_pb2.Picture:
     return image_pb2.Picture(
-        format=f"IMAGE_FORMAT_{options.format.name}",
-        data=encode(rendered, options.format),
-        width=rendered.shape[1],
-        height=rendered.shape[0],
+        format=f"IMAGE_FORMAT_{image_format.name}",
+        data=encode(pixels, image_format),
+        width=pixels.shape[1],
+        height=pixels.shape[0],
     )
 
 

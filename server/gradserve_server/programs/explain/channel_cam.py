@@ -11,10 +11,8 @@ from gradserve_server.autograd.program import Program, ask
 from gradserve_server.autograd.query import Query
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.cam import CamMethod
+from gradserve_server.programs.explain.limits import BLOCK
 from gradserve_server.programs.explain.method import Subject
-
-BLOCK = 32
-"""Rows asked at a time, so that memory does not grow with the number of channels."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,10 @@ from collections.abc import Sized
 
 from gradserve_server.errors import InvalidInput
 
+BLOCK = 32
+"""Rows that a program asks about at a time: memory stays flat however many there are. The scheduler splits and packs
+them further."""
+
 
 def check_range(value: float, lowest: float, highest: float, field: str) -> None:
     """Checks that a parameter is in lowest..highest.

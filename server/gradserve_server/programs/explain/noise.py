@@ -10,9 +10,9 @@ from torch import Tensor
 
 from gradserve_server.autograd.program import Program, together
 from gradserve_server.errors import InvalidInput
-from gradserve_server.programs.explain.limits import check_range
+from gradserve_server.programs.explain.limits import BLOCK, check_range
 from gradserve_server.programs.explain.method import Attribution, GradientMethod, Method, Subject, settle
-from gradserve_server.programs.explain.path import BLOCK, blocks
+from gradserve_server.programs.explain.path import blocks
 from gradserve_server.programs.explain.saliency import Saliency
 
 MOST_SAMPLES = 500

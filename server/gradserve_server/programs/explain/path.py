@@ -8,10 +8,8 @@ from torch import Tensor
 
 from gradserve_server.autograd.program import Program, ask_all
 from gradserve_server.autograd.query import Query
+from gradserve_server.programs.explain.limits import BLOCK
 from gradserve_server.programs.explain.method import Subject
-
-BLOCK = 32
-"""Rows asked at a time: memory stays flat however many there are. The scheduler splits and packs them further."""
 
 MOST_STEPS = 1000
 MOST_BASELINES = 8

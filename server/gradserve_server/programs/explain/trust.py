@@ -24,6 +24,7 @@ from gradserve_server.autograd.program import Program, ask, host, together
 from gradserve_server.autograd.query import Query
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.baseline import gaussian_blur
+from gradserve_server.programs.explain.limits import BLOCK
 from gradserve_server.programs.explain.method import Attribution, Method, Subject
 from gradserve_server.programs.explain.transforms import DEFAULTS, Transform
 
@@ -33,7 +34,9 @@ HELD = 0.5
 INSERTION_BLUR = 5.0
 SENSITIVITY_RADIUS = 0.02
 INFIDELITY_SIGMA = 0.2
-BLOCK = 32
+AT_ONCE = 4 * BLOCK
+"""Rows from which on checks wait for others: all checks of a method of one row are asked together, those of a long
+method in turn."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def report(
     checks.append(_curve(subject, values, options.step_count, insertion=False) if curves else _nothing())
     checks.append(_sensitivity_max(subject, method, values, samples) if samples else _nothing())
     checks.append(_infidelity(subject, values, samples) if samples else _nothing())
-    *consistencies, insertion, deletion, sensitivity, infidelity = yield from together(*checks)
+    *consistencies, insertion, deletion, sensitivity, infidelity = yield from together(*checks, rows=AT_ONCE)
     verdict, summary = judge(int(logits.argmax()), consistencies)
     error = attribution.approximation_error
     return TrustReport(
@@ -237,7 +240,7 @@ def _sensitivity_max(subject: Subject, method: Method, values: Tensor, count: in
     for _ in range(count):
         drawn = torch.rand(subject.rows.shape, generator=noise, dtype=subject.rows.dtype, device=subject.rows.device)
         programs.append(method.explain(replace(subject, rows=subject.rows + (2 * drawn - 1) * radius)))
-    attributions = yield from together(*programs)
+    attributions = yield from together(*programs, rows=AT_ONCE)
     norm = values.norm()
     if not norm > 0:
         return 0.0

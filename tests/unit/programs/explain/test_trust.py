@@ -181,6 +181,27 @@ def test_verdicts() -> None:
     assert "2 of 3 transforms, and the map under 2" in trust.judge(1, [good, moved, other])[1]
 
 
+def test_long_methods_do_not_ask_everything_at_once(model, rows: Tensor) -> None:
+    """A report on a method that asks about a full block a step holds a few blocks, not one for each check."""
+    method = METHODS["integrated_gradients"](step_count=32)
+    subject = subject_of(rows, class_score(0))
+    attribution = answer_to(model, method.explain(subject))
+    program = trust.report(subject, method, attribution, torch.zeros(5), trust.TrustOptions())
+    step, most, steps = next(program), 0, 0
+    with pytest.raises(StopIteration) as stopped:
+        while True:
+            most, steps = max(most, sum(len(query.rows) for query in step)), steps + 1
+            step = program.send(answer_to(model, asked(step), budget=64))
+    assert isinstance(stopped.value.value, trust.TrustReport)
+    # Two limits, the report's and that of the perturbed images within it, each overstepped by less than a block.
+    assert most < 2 * (trust.AT_ONCE + 40)
+    assert steps > 3
+
+
+def asked(queries):
+    return (yield queries)
+
+
 def test_a_map_that_ignores_the_image_is_found_out(embedded) -> None:
     """On real weights: Grad-CAM follows the image, a fixed pattern does not."""
 

@@ -8,6 +8,7 @@ from zlib import crc32
 import torch
 from torch import nn
 
+from gradserve_server.models.folding import Folded
 from gradserve_server.models.model import Model
 
 LARGEST_PART = 0.25
@@ -77,7 +78,7 @@ def redrawn(model: Model, part: Part, seed: int) -> Model:
         for name in part.modules:
             torch.manual_seed(crc32(f"{seed} {name}".encode()))
             _redraw(network.get_submodule(name))
-    return replace(model, module=network)
+    return replace(model, module=network, folded=Folded(network))
 
 
 def _redraw(module: nn.Module) -> None:

@@ -19,9 +19,9 @@ from gradserve_server.assessment.similarity import Similarity, similarity
 from gradserve_server.autograd.objective import Objective, class_score, ranked_class_score
 from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.geometry import fit, model_input
-from gradserve_server.imaging.segmentation import segments
+from gradserve_server.imaging.segmentation import segmented
 from gradserve_server.models.model import Model
-from gradserve_server.programs.explain.explanation import Explained, explain
+from gradserve_server.programs.explain.explanation import Explained, explain, superpixels_of
 from gradserve_server.programs.explain.method import Method
 from gradserve_server.programs.explain.trust import HELD
 from gradserve_server.scheduling.unattended import run_programs
@@ -103,8 +103,9 @@ def _inputs(photograph: Pixels, model: Model, methods: Sequence[Method]) -> tupl
     fitted, _ = fit(photograph, preprocessing)
     arrays = [model_input(fitted, preprocessing), preprocessing.black, preprocessing.white]
     tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(model.device, model.dtype) for array in arrays]
-    if any(method.needs_segments for method in methods):
-        tensors.append(torch.from_numpy(segments(fitted)).to(model.device))
+    tensors += [
+        torch.from_numpy(segmented(fitted, wanted.count)).to(model.device) for wanted in superpixels_of(methods)
+    ]
     return tuple(tensors)
 
 
@@ -119,7 +120,14 @@ def _explain(
         return model.layer(layer).as_grid(output)
 
     programs = [
-        explain(*tensors, methods=methods, targets=[target], seed=seed, as_grid=as_grid)
+        explain(
+            *tensors,
+            methods=methods,
+            targets=[target],
+            seed=seed,
+            as_grid=as_grid,
+            as_map=model.attention.as_map,
+        )
         for tensors, target in zip(inputs, targets, strict=True)
     ]
     return run_programs(model, programs)

@@ -14,6 +14,11 @@ SIZE = 224
 SCALES = (50, 100, 150, 250, 500, 1200)
 
 
+def segmented(pixels: Pixels, count: int | None) -> npt.NDArray[np.int32]:
+    """Divides an image into at most `count` superpixels; for None, at several scales. See the two below."""
+    return segments(pixels) if count is None else superpixels(pixels, count)
+
+
 def segments(pixels: Pixels) -> npt.NDArray[np.int32]:
     """Divides an image at six scales, by the graph cuts of Felzenszwalb and Huttenlocher (2004).
 

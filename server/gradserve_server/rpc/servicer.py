@@ -21,7 +21,7 @@ from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, NotServed, Unavailable
 from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.geometry import Placement, fit, model_input
-from gradserve_server.imaging.segmentation import segments, superpixels
+from gradserve_server.imaging.segmentation import segmented
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.explain.explanation import explain, superpixels_of
 from gradserve_server.rpc import maximize_requests, maximize_stream, requests, responses
@@ -67,10 +67,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
                 preprocessing.black,
                 preprocessing.white,
             ]
-            inputs += [
-                segments(fitted) if one.count is None else superpixels(fitted, one.count)
-                for one in superpixels_of(call.methods)
-            ]
+            inputs += [segmented(fitted, wanted.count) for wanted in superpixels_of(call.methods)]
             return call, original, fitted, placement, tuple(inputs)
 
         call, original, fitted, placement, inputs = await self._in_pool(prepare)

@@ -14,7 +14,8 @@ from grpc import aio
 
 from gradserve.v1 import maximize_pb2
 from gradserve_server.errors import RequestError, Unsupported
-from gradserve_server.programs.maximize.maximize import Maximized, Normalization, Task, maximize
+from gradserve_server.programs.ascent import Normalization
+from gradserve_server.programs.maximize.maximize import Maximized, Task, maximize
 from gradserve_server.rpc.deadlines import remaining_seconds
 from gradserve_server.rpc.maximize_requests import MaximizeCall
 from gradserve_server.rpc.maximize_responses import progress_message, result_message

@@ -16,6 +16,7 @@ from gradserve.maximize_requests import maximize_request
 from gradserve.objectives import Objective
 from gradserve.requests import MethodLike, TargetLike, explain_request, with_layer
 from gradserve.results import Explanation, Model, explanations, models
+from gradserve.streams import AsyncStream
 from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc, model_pb2
 
 
@@ -143,6 +144,7 @@ class Client:
         seed: int | None = None,
         model: str | None = None,
         result_before_deadline: float | None = None,
+        every_event: bool = False,
         timeout: float | None = None,
         **parts: Any,
     ) -> AsyncMaximization:
@@ -165,7 +167,8 @@ class Client:
             result_before_deadline=result_before_deadline,
             parts=parts,
         )
-        return AsyncMaximization(self._stub.Maximize(request, timeout=timeout or self._timeout))
+        call = self._stub.Maximize(request, timeout=timeout or self._timeout)
+        return AsyncMaximization(AsyncStream(call, every_event=every_event))
 
     async def list_models(self, *, timeout: float | None = None) -> list[Model]:
         """Lists the models, the default one first. See `gradserve.Client.list_models`."""

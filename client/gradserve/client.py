@@ -14,6 +14,7 @@ from gradserve.maximize_requests import maximize_request
 from gradserve.objectives import Objective
 from gradserve.requests import MethodLike, TargetLike, explain_request, with_layer
 from gradserve.results import Explanation, Model, explanations, models
+from gradserve.streams import Stream
 from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc, model_pb2
 
 
@@ -193,6 +194,7 @@ class Client:
         seed: int | None = None,
         model: str | None = None,
         result_before_deadline: float | None = None,
+        every_event: bool = False,
         timeout: float | None = None,
         **parts: Any,
     ) -> Maximization:
@@ -212,6 +214,7 @@ class Client:
             seed: Seed of random draws; without one the server draws it and reports it.
             model: Model; without one the server's default.
             result_before_deadline: Seconds before the call's deadline at which to get the best image so far.
+            every_event: Whether to keep all events until they are read. Otherwise who reads slowly gets the newest.
             timeout: Seconds the call may take; without one the client's.
             **parts: Parts that differ from the preset's, by their proto names: `start`, `count`, `parametrization`,
                 `pad_px`, `jitter_px`, `scales`, `degrees`, `l2_decay`, `total_variation_weight`, `blur_sigma_px`,
@@ -240,7 +243,8 @@ class Client:
             result_before_deadline=result_before_deadline,
             parts=parts,
         )
-        return Maximization(self._stub.Maximize(request, timeout=timeout or self._timeout))
+        call = self._stub.Maximize(request, timeout=timeout or self._timeout)
+        return Maximization(Stream(call, every_event=every_event))
 
     def list_models(self, *, timeout: float | None = None) -> list[Model]:
         """Lists the models with their layers, classes, methods and limits, the default one first.

@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from os import PathLike
-from typing import Any
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from gradserve.errors import typed_errors
 from gradserve.images import to_array, to_picture
-from gradserve.results import ClassScore, Metadata, _class_score, _metadata
+from gradserve.results import ClassScore, Metadata, class_score, metadata
+from gradserve.streams import AsyncStream, Stream
 from gradserve.v1 import maximize_pb2
 
 
@@ -106,13 +106,19 @@ class MaximizeResult:
 class Maximization(Iterator["Progress | MaximizeResult"]):
     """A running maximisation: iterate for each `Progress` and, last, the `MaximizeResult`.
 
-    A reader that falls behind misses steps and gets the newest. Leaving early without `cancel` keeps the server at work
-    until this object goes away.
+    A reader that falls behind misses steps and gets the newest, unless it asked for every event. `with` and `cancel` end
+    the call early; so does the end of this object.
     """
 
-    def __init__(self, call: Any) -> None:
-        self._call = call
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
         self._result: MaximizeResult | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.cancel()
 
     def __next__(self) -> Progress | MaximizeResult:
         """Waits for the next event.
@@ -120,8 +126,7 @@ class Maximization(Iterator["Progress | MaximizeResult"]):
         Raises:
             GradserveError: The call failed.
         """
-        with typed_errors():
-            event = _event(next(self._call))
+        event = _event(next(self._stream))
         if isinstance(event, MaximizeResult):
             self._result = event
         return event
@@ -138,25 +143,29 @@ class Maximization(Iterator["Progress | MaximizeResult"]):
         return self._result
 
     def cancel(self) -> None:
-        """Ends the call; the server stops at the next step."""
-        self._call.cancel()
-
-    def __del__(self) -> None:
-        self._call.cancel()
+        """Ends the call; the server stops at the next step. What was not read yet can be read still."""
+        self._stream.cancel()
 
 
 class AsyncMaximization(AsyncIterator["Progress | MaximizeResult"]):
-    """`Maximization` for asyncio: `async for`, and `await ... .result()`."""
+    """`Maximization` for asyncio: `async for`, `async with`, and `await ... .result()`.
 
-    def __init__(self, call: Any) -> None:
-        self._call = call
-        self._messages = call.__aiter__()
+    Its events are read in the event loop: a program that blocks the loop gets what came meanwhile only afterwards.
+    """
+
+    def __init__(self, stream: AsyncStream) -> None:
+        self._stream = stream
         self._result: MaximizeResult | None = None
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        self.cancel()
+
     async def __anext__(self) -> Progress | MaximizeResult:
-        """Waits for the next event. Raises as `Maximization`."""
-        with typed_errors():
-            event = _event(await self._messages.__anext__())
+        """Waits for the next event. To cancel the wait is to cancel the call. Raises as `Maximization`."""
+        event = _event(await anext(self._stream))
         if isinstance(event, MaximizeResult):
             self._result = event
         return event
@@ -169,8 +178,8 @@ class AsyncMaximization(AsyncIterator["Progress | MaximizeResult"]):
         return self._result
 
     def cancel(self) -> None:
-        """Ends the call; the server stops at the next step."""
-        self._call.cancel()
+        """Ends the call; the server stops at the next step. What was not read yet can be read still."""
+        self._stream.cancel()
 
 
 def _event(response: maximize_pb2.MaximizeResponse) -> Progress | MaximizeResult:
@@ -192,17 +201,17 @@ def _result(result: maximize_pb2.MaximizeResult) -> MaximizeResult:
         images=tuple(map(to_picture, result.images)),
         pixels=tuple(map(to_array, result.pixels)),
         values=np.array(result.values, np.float32),
-        predictions=tuple(map(_class_score, result.predictions)),
+        predictions=tuple(map(class_score, result.predictions)),
         stop_reason=reason.removeprefix("STOP_REASON_").lower(),
         perturbation=_perturbation(result.perturbation) if result.HasField("perturbation") else None,
-        metadata=_metadata(result.metadata),
+        metadata=metadata(result.metadata),
     )
 
 
 def _perturbation(message: maximize_pb2.Perturbation) -> Perturbation:
     return Perturbation(
-        before=_class_score(message.before),
-        after=_class_score(message.after),
+        before=class_score(message.before),
+        after=class_score(message.after),
         succeeded=message.succeeded,
         linf_norm=message.linf_norm,
         l2_norm=message.l2_norm,

@@ -65,6 +65,8 @@ def _maximize(client: Client, parsed: argparse.Namespace) -> None:
         epsilon=parsed.epsilon,
         seed=parsed.seed,
         model=parsed.model,
+        # An animation is made of all its frames; a bar wants the newest.
+        every_event=parsed.gif is not None,
         **parts,
     )
     frames: list[PIL.Image.Image] = []

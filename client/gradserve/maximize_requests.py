@@ -5,7 +5,7 @@ from typing import Any
 
 from gradserve.images import ImageLike, to_message
 from gradserve.objectives import Objective, class_score
-from gradserve.requests import _assign
+from gradserve.requests import assign
 from gradserve.v1 import maximize_pb2
 
 PARTS = {
@@ -70,7 +70,7 @@ def maximize_request(
     for objective in [objectives] if isinstance(objectives, Objective) else objectives or ():
         request.objectives.extend(objective.messages())
     if preset is not None:
-        _assign(request, "preset", preset)
+        assign(request, "preset", preset)
     if image is not None:
         request.image.CopyFrom(to_message(image))
     if size is not None:
@@ -85,7 +85,7 @@ def maximize_request(
 
 def _set_part(request: maximize_pb2.MaximizeRequest, name: str, value: Any) -> None:
     if name in PLAIN:
-        _assign(request, name, value)
+        assign(request, name, value)
         return
     for part, names in PARTS.items():
         if name in names:
@@ -93,7 +93,7 @@ def _set_part(request: maximize_pb2.MaximizeRequest, name: str, value: Any) -> N
             if isinstance(value, (list, tuple)):
                 getattr(message, field).extend(value)
             else:
-                _assign(message, field, value)
+                assign(message, field, value)
             return
     known = ", ".join((*PLAIN, *(name for names in PARTS.values() for name in names)))
     raise TypeError(f"maximize has no argument {name!r}; it has: {known}")

@@ -46,7 +46,7 @@ def explain_request(
         seed=seed,
         prediction_count=prediction_count,
     )
-    _assign(request, "frame", frame)
+    assign(request, "frame", frame)
     if top_k is not None:
         request.targets.add(top_k=top_k)
     if overlay is True or isinstance(overlay, Mapping):
@@ -76,7 +76,7 @@ def _set(message: Message, value: Any) -> None:
         message.SetInParent()
         for name, given in value.items():
             if given is not None:
-                _assign(message, name, given)
+                assign(message, name, given)
     else:
         _choose(message, value)
 
@@ -100,7 +100,13 @@ def _target(target: TargetLike) -> explain_pb2.Target:
     return explain_pb2.Target(class_index=target)
 
 
-def _assign(message: Message, name: str, value: Any) -> None:
+def assign(message: Message, name: str, value: Any) -> None:
+    """Sets a field of a message: enumerations by their names, messages as `_set` does, lists by one or several values.
+
+    Raises:
+        TypeError: There is no such field.
+        ValueError: The value is not one of those the field can have.
+    """
     fields = message.DESCRIPTOR.fields_by_name
     if name not in fields:
         raise TypeError(f"{message.DESCRIPTOR.name} has no parameter {name!r}; it has: {', '.join(fields) or 'none'}")

@@ -223,14 +223,14 @@ class Model:
 
 def explanations(response: explain_pb2.ExplainResponse) -> list[Explanation]:
     """Returns the explanations in an answer, in order."""
-    predictions = tuple(_class_score(score) for score in response.predictions)
-    metadata = _metadata(response.metadata)
+    predictions = tuple(class_score(score) for score in response.predictions)
+    facts = metadata(response.metadata)
     return [
         Explanation(
             heatmap=to_array(explanation.heatmap),
             overlay=to_picture(explanation.overlay) if explanation.HasField("overlay") else None,
             method=explanation.method,
-            target=_class_score(explanation.target) if explanation.HasField("target") else None,
+            target=class_score(explanation.target) if explanation.HasField("target") else None,
             description=explanation.target_description,
             layers=tuple(explanation.layers),
             approximation_error=(
@@ -238,7 +238,7 @@ def explanations(response: explain_pb2.ExplainResponse) -> list[Explanation]:
             ),
             predictions=predictions,
             trust=_trust(explanation.trust) if explanation.HasField("trust") else None,
-            metadata=metadata,
+            metadata=facts,
         )
         for explanation in response.explanations
     ]
@@ -284,7 +284,7 @@ def _trust(report: explain_pb2.TrustReport) -> TrustReport:
         consistencies=tuple(
             Consistency(
                 _in_words(one.transform),
-                _class_score(one.prediction),
+                class_score(one.prediction),
                 one.target_probability,
                 one.rank_correlation,
                 one.top_area_overlap,
@@ -305,11 +305,13 @@ def _in_words(transform: explain_pb2.Transform) -> str:
     return " ".join([name, *(f"{field.name}={value:g}" for field, value in chosen.ListFields())])
 
 
-def _class_score(score: common_pb2.ClassScore) -> ClassScore:
+def class_score(score: common_pb2.ClassScore) -> ClassScore:
+    """Returns the score in a message."""
     return ClassScore(score.class_index, score.class_label, score.probability, score.logit)
 
 
-def _metadata(facts: common_pb2.Metadata) -> Metadata:
+def metadata(facts: common_pb2.Metadata) -> Metadata:
+    """Returns the facts in a message."""
     return Metadata(
         model=facts.model,
         model_version=facts.model_version,

@@ -121,7 +121,11 @@ class _CountedWrites:
         self._count = count
 
     async def write(self, message: Any) -> None:
-        await self._context.write(message)
+        try:
+            await self._context.write(message)
+        except aio.InternalError as error:
+            # The stream broke under the message: the caller has gone, which grpc.aio is about to say.
+            raise asyncio.CancelledError("the caller has gone") from error
         self._count()
 
     def __getattr__(self, name: str) -> Any:

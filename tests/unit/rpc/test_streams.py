@@ -1,14 +1,14 @@
 """The latest wins: between a worker that never waits and a reader who may."""
 
 import asyncio
+import gc
 import threading
-import time
 
 import pytest
 import torch
 
 from gradserve_server.autograd.program import Progress
-from gradserve_server.rpc.streams import Latest
+from gradserve_server.rpc.streams import Frame, Latest
 
 
 def progress(step: int, preview: bool = False, value: float | None = None) -> Progress:
@@ -79,9 +79,15 @@ async def test_what_is_not_finite_is_left_out() -> None:
     assert await frames.take() is None
 
 
-async def test_putting_costs_no_more_when_nobody_reads() -> None:
+async def test_no_more_than_two_frames_are_held_however_many_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, wakes = asyncio.get_running_loop(), []
+    schedule = loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda wake: (wakes.append(wake), schedule(wake)))
     frames = Latest()
-    started = time.perf_counter()
-    for step in range(2000):
-        frames.put(progress(step))
-    assert time.perf_counter() - started < 2
+    for step in range(1, 2001):
+        frames.put(progress(step, preview=step % 3 == 0))
+    gc.collect()
+    held = [thing for thing in gc.get_objects() if type(thing) is Frame]
+    assert sorted(frame.step for frame in held) == [1998, 2000]
+    # Nor does the loop's own queue grow.
+    assert len(wakes) == 1

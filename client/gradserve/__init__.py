@@ -25,6 +25,7 @@ from gradserve.maximization import Maximization, MaximizeResult, Perturbation, P
 from gradserve.objectives import Objective
 from gradserve.requests import MethodLike, TargetLike
 from gradserve.results import ClassScore, Consistency, Explanation, Metadata, Model, TrustReport
+from gradserve.stylization import LossTerms, Stylization, StylizeResult
 
 __all__ = [
     "ClassScore",
@@ -36,6 +37,7 @@ __all__ = [
     "GradserveError",
     "ImageLike",
     "InvalidRequest",
+    "LossTerms",
     "Maximization",
     "MaximizeResult",
     "Metadata",
@@ -46,6 +48,8 @@ __all__ = [
     "Overloaded",
     "Perturbation",
     "Progress",
+    "Stylization",
+    "StylizeResult",
     "TargetLike",
     "TrustReport",
     "Unavailable",

@@ -12,8 +12,9 @@ from gradserve_server.programs.stylize.recipe import LayerWeights
 STEP_COUNT = 120
 SMALLEST_LEVEL_PX = 64
 """Longer side of the smallest scale at least."""
-MOST_LEVELS = 3
-"""Scales unless the caller asks for more: larger brush strokes than the image's are rarely wanted."""
+SHORTEST_SIDE_PX = 16
+"""Its shorter side at least."""
+MOST_LEVELS = 6
 
 CONTENT_WEIGHT = 1.0
 STYLE_WEIGHT = 30.0
@@ -37,8 +38,8 @@ def _even(*layers: str) -> LayerWeights:
     return tuple((layer, 1.0) for layer in layers)
 
 
-# Outputs of rectifiers: of expansions, where channels are many and nothing was projected away yet. The first stage has no
-# expansion.
+# Outputs of rectifiers: of expansions, where channels are many and nothing was projected away yet; the first stage has
+# none.
 _EFFICIENTNET_LITE0 = StyleLayers(
     content=_even("blocks.4.0.bn1"),
     style=_even("bn1", "blocks.0", "blocks.1.0.bn1", "blocks.2.0.bn1", "blocks.3.0.bn1", "blocks.4.0.bn1"),
@@ -64,8 +65,8 @@ STYLE_LAYERS = {
 def style_layers(architecture: str, spatial: Iterable[tuple[str, tuple[int, int]]]) -> StyleLayers | None:
     """Returns the layers to use with an architecture.
 
-    Of one that is not in the table: of each size of feature maps the last layer, the four largest sizes for style and the
-    third for content. It is a fair guess for networks that halve their maps; nobody looked at the pictures.
+    Of one that is not in the table: of each size of feature maps the last layer, the four largest sizes for style and
+    the third for content. It is a fair guess for networks that halve their maps; nobody looked at the pictures.
 
     Args:
         architecture: For example `torchvision:vgg19`.
@@ -86,6 +87,10 @@ def style_layers(architecture: str, spatial: Iterable[tuple[str, tuple[int, int]
 def pyramid_levels(height: int, width: int) -> int:
     """Returns the number of scales for an image by its size."""
     levels = 1
-    while levels < MOST_LEVELS and max(height, width) >> levels >= SMALLEST_LEVEL_PX:
+    while (
+        levels < MOST_LEVELS
+        and max(height, width) >> levels >= SMALLEST_LEVEL_PX
+        and min(height, width) >> levels >= SHORTEST_SIDE_PX
+    ):
         levels += 1
     return levels

@@ -230,7 +230,7 @@ def _with_levels(recipe: StyleRecipe, options: stylize_pb2.StyleOptimization, co
     height, width = content.shape[:2]
     given = optional(options, "pyramid_levels")
     if given is None:
-        return replace(recipe, pyramid_levels=min(recipe.step_count, defaults.pyramid_levels(height, width)))
+        return replace(recipe, pyramid_levels=defaults.pyramid_levels(height, width, recipe.step_count))
     in_range(given, 1, MOST_LEVELS, "pyramid_levels")
     found = replace(recipe, pyramid_levels=given)
     smallest = found.pyramid.sizes(height, width)[0]

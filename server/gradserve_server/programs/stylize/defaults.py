@@ -14,6 +14,8 @@ SMALLEST_LEVEL_PX = 64
 """Longer side of the smallest scale at least."""
 SHORTEST_SIDE_PX = 16
 """Its shorter side at least."""
+FEWEST_LEVEL_STEPS = 10
+"""Steps at each scale at least."""
 MOST_LEVELS = 6
 
 CONTENT_WEIGHT = 1.0
@@ -84,11 +86,11 @@ def style_layers(architecture: str, spatial: Iterable[tuple[str, tuple[int, int]
     return StyleLayers(content=_even(names[2]), style=_even(*names))
 
 
-def pyramid_levels(height: int, width: int) -> int:
-    """Returns the number of scales for an image by its size."""
+def pyramid_levels(height: int, width: int, step_count: int) -> int:
+    """Returns the number of scales for an image by its size, and no more than the steps are enough for."""
     levels = 1
     while (
-        levels < MOST_LEVELS
+        levels < min(MOST_LEVELS, step_count // FEWEST_LEVEL_STEPS)
         and max(height, width) >> levels >= SMALLEST_LEVEL_PX
         and min(height, width) >> levels >= SHORTEST_SIDE_PX
     ):

@@ -127,12 +127,12 @@ def _optimization(
         raise error.within("optimization") from error.__cause__
     content = content_pixels(request, settings)
     try:
-        recipe = _with_levels(recipe, options, content)
         styles = [
-            _scaled(_read(style.image, f"styles[{index}].image", settings), max(content.shape[:2]), f"styles[{index}]")
+            _style_pixels(style.image, f"styles[{index}].image", max(content.shape[:2]), settings)
             for index, style in enumerate(options.styles)
         ]
         images = [content, *styles]
+        recipe = _with_levels(recipe, options, images)
         if options.HasField("mask"):
             images.append(_mask(options.mask, content, settings))
     except RequestError as error:
@@ -226,17 +226,19 @@ def _weight(message: stylize_pb2.WeightedLayer | stylize_pb2.WeightedStyle, plac
     return message.weight
 
 
-def _with_levels(recipe: StyleRecipe, options: stylize_pb2.StyleOptimization, content: Pixels) -> StyleRecipe:
-    height, width = content.shape[:2]
+def _with_levels(recipe: StyleRecipe, options: stylize_pb2.StyleOptimization, images: Sequence[Pixels]) -> StyleRecipe:
+    """Fills in the number of scales. No image may become too small, for networks cannot halve it as often then."""
+    longer, shorter = max(images[0].shape[:2]), min(min(pixels.shape[:2]) for pixels in images)
     given = optional(options, "pyramid_levels")
     if given is None:
-        return replace(recipe, pyramid_levels=defaults.pyramid_levels(height, width, recipe.step_count))
+        return replace(recipe, pyramid_levels=defaults.pyramid_levels(longer, shorter, recipe.step_count))
     in_range(given, 1, MOST_LEVELS, "pyramid_levels")
     found = replace(recipe, pyramid_levels=given)
-    smallest = found.pyramid.sizes(height, width)[0]
-    if min(smallest) < SHORTEST_SIDE:
+    smallest = found.pyramid.sizes(shorter, shorter)[0][0]
+    if smallest < SHORTEST_SIDE:
         raise InvalidInput(
-            f"the smallest image would be {smallest[0]} x {smallest[1]}; no side may be shorter than {SHORTEST_SIDE}",
+            f"the shortest side of an image would be {smallest} at the smallest scale; none may be shorter than "
+            f"{SHORTEST_SIDE}",
             field="pyramid_levels",
             reason="IMAGE_TOO_SMALL",
         )
@@ -245,6 +247,20 @@ def _with_levels(recipe: StyleRecipe, options: stylize_pb2.StyleOptimization, co
             f"{recipe.step_count} steps are too few for {given} scales", field="pyramid_levels", reason="TOO_MANY"
         )
     return found
+
+
+def _style_pixels(image: image_pb2.Image, field: str, side: int, settings: Settings) -> Pixels:
+    """Decodes a style image, scaled so that its longer side is the content's, or its shorter one long enough."""
+    pixels = _read(image, field, settings)
+    longer, shorter = max(pixels.shape[:2]), min(pixels.shape[:2])
+    side = max(side, -(-SHORTEST_SIDE * longer // shorter))
+    if side > settings.stylize_side_px:
+        raise InvalidInput(
+            f"the image of {pixels.shape[1]} x {pixels.shape[0]} is too narrow: crop it",
+            field=field,
+            reason="ASPECT_RATIO",
+        )
+    return _scaled(pixels, side, field)
 
 
 def _mask(image: image_pb2.Image, content: Pixels, settings: Settings) -> Pixels:

@@ -13,7 +13,7 @@ STEP_COUNT = 120
 SMALLEST_LEVEL_PX = 64
 """Longer side of the smallest scale at least."""
 SHORTEST_SIDE_PX = 16
-"""Its shorter side at least."""
+"""Its shorter side at least, and that of the styles."""
 FEWEST_LEVEL_STEPS = 10
 """Steps at each scale at least."""
 MOST_LEVELS = 6
@@ -86,13 +86,13 @@ def style_layers(architecture: str, spatial: Iterable[tuple[str, tuple[int, int]
     return StyleLayers(content=_even(names[2]), style=_even(*names))
 
 
-def pyramid_levels(height: int, width: int, step_count: int) -> int:
-    """Returns the number of scales for an image by its size, and no more than the steps are enough for."""
+def pyramid_levels(longer_px: int, shorter_px: int, step_count: int) -> int:
+    """Returns the number of scales for images by their sides, and no more than the steps are enough for."""
     levels = 1
     while (
         levels < min(MOST_LEVELS, step_count // FEWEST_LEVEL_STEPS)
-        and max(height, width) >> levels >= SMALLEST_LEVEL_PX
-        and min(height, width) >> levels >= SHORTEST_SIDE_PX
+        and longer_px >> levels >= SMALLEST_LEVEL_PX
+        and shorter_px >> levels >= SHORTEST_SIDE_PX
     ):
         levels += 1
     return levels

@@ -14,6 +14,7 @@ from gradserve import Client
 
 TIMEOUT = 300.0
 SIZE = 160
+STEPS = 60
 
 
 def section(client: Client, out: Path) -> str:
@@ -28,7 +29,10 @@ def section(client: Client, out: Path) -> str:
     started = time.perf_counter()
     with ThreadPoolExecutor(len(styles)) as threads:
         results = list(
-            threads.map(lambda style: client.stylize(cat, style, size=SIZE, timeout=TIMEOUT).result(), styles.values())
+            threads.map(
+                lambda style: client.stylize(cat, style, size=SIZE, steps=STEPS, timeout=TIMEOUT).result(),
+                styles.values(),
+            )
         )
     seconds = time.perf_counter() - started
     figures = []

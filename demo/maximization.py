@@ -2,6 +2,7 @@
 
 import html
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ CLASSES = (
     "orange",
     "volcano",
 )
-OTHER_PRESETS = ("simonyan", "yosinski")
+PRESETS = ("lucid", "yosinski", "simonyan")
 DREAM_LAYER = "blocks.4"
 EPSILON = 4 / 255
 
@@ -32,9 +33,7 @@ EPSILON = 4 / 255
 def section(client: Client, out: Path) -> str:
     """Makes the pictures and returns the section's HTML."""
     calls: dict[str, dict[str, Any]] = {
-        f"{preset}-{label}": {"class_label": label, "preset": preset}
-        for preset, labels in (("lucid", CLASSES), *((preset, CLASSES[:2]) for preset in OTHER_PRESETS))
-        for label in labels
+        f"{preset}-{label}": {"class_label": label, "preset": preset} for preset in PRESETS for label in CLASSES
     }
     cat, coffee = (PIL.Image.fromarray(getattr(skimage.data, name)()) for name in ("chelsea", "coffee"))
     calls["dream"] = {"image": cat.resize((300, 200)), "objectives": objectives.layer(DREAM_LAYER)}
@@ -47,18 +46,19 @@ def section(client: Client, out: Path) -> str:
         }
         results = {name: future.result() for name, future in running.items()}
     seconds = time.perf_counter() - started
-    figures = []
     for name, result in results.items():
-        result.save(out / f"maximize-{name.replace(' ', '-')}.png")
+        result.save(out / _file(name))
         print(f"{name}: {result.after.label} {result.after.probability:.0%}, {result.stop_reason}")
-        figures.append(_figure(f"out/maximize-{name.replace(' ', '-')}.png", _caption(name, result)))
-    results["pgd"].perturbation.picture.save(out / "maximize-change.png")  # type: ignore[union-attr]
-    figures.append(_figure("out/maximize-change.png", "<b>the attack's change</b>, stretched"))
+    results["pgd"].perturbation.picture.save(out / _file("change"))  # type: ignore[union-attr]
+    figures = {name: _figure(name, _caption(name, result)) for name, result in results.items()}
+    rows = [f"<h3>{preset}</h3>{_row(figures[f'{preset}-{label}'] for label in CLASSES)}" for preset in PRESETS]
+    others = [figures["dream"], figures["pgd"]]
+    others.append(_figure("change", "<b>the attack's change</b>, stretched"))
     shared = max(result.metadata.mean_pass_programs for result in results.values())
     return (
         f"<section><h2>What it looks for</h2><p>Images made by climbing, and what the model says of them.</p>"
-        f"<div class=row>{''.join(figures)}</div><p class=facts>{len(results)} calls at once in {seconds:.0f} s; "
-        f"up to {shared:.1f} of them in a pass on average.</p></section>"
+        f"{''.join(rows)}<h3>from a photograph</h3>{_row(others)}<p class=facts>{len(results)} calls at once in "
+        f"{seconds:.0f} s; up to {shared:.1f} of them in a pass on average.</p></section>"
     )
 
 
@@ -69,5 +69,14 @@ def _caption(name: str, result: MaximizeResult) -> str:
     return f"<b>{html.escape(name)}</b><br>{says}"
 
 
-def _figure(source: str, caption: str) -> str:
-    return f'<figure style="width:14rem"><img src="{source}" alt=""><figcaption>{caption}</figcaption></figure>'
+def _row(figures: Iterable[str]) -> str:
+    return f"<div class=row>{''.join(figures)}</div>"
+
+
+def _figure(name: str, caption: str) -> str:
+    source = f"out/{_file(name)}"
+    return f'<figure style="width:12rem"><img src="{source}" alt=""><figcaption>{caption}</figcaption></figure>'
+
+
+def _file(name: str) -> str:
+    return f"maximize-{name.replace(' ', '-')}.png"

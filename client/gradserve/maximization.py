@@ -106,8 +106,8 @@ class MaximizeResult:
 class Maximization(Iterator["Progress | MaximizeResult"]):
     """A running maximisation: iterate for each `Progress` and, last, the `MaximizeResult`.
 
-    A reader that falls behind misses steps and gets the newest, unless it asked for every event. `with` and `cancel` end
-    the call early; so does the end of this object.
+    A reader that falls behind misses steps and gets the newest, unless it asked for every event. `with` and `cancel`
+    end the call early; so does the end of this object.
     """
 
     def __init__(self, stream: Stream) -> None:

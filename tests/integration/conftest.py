@@ -18,6 +18,11 @@ CATALOGUE = """
 name = "efficientnet_lite0"
 
 [[model]]
+name = "embedded_in_float64"
+precision = "float64"
+preprocessing = { height = 48, width = 48, resize = 48 }
+
+[[model]]
 name = "in_float64"
 architecture = "torchvision:resnet18"
 weights = "resnet18.safetensors"
@@ -48,8 +53,8 @@ class_count = 10
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of the embedded model, a small one in float64, one without ReLU, and one so small that its deep
-    layers have one position only, and a transformer."""
+    """A server of the embedded model, the same in float64, a small one in float64, one without ReLU, one so small that
+    its deep layers have one position only, and a transformer."""
     folder: Path = tmp_path_factory.mktemp("models")
     for name in ("resnet18", "efficientnet_b0"):
         torch.manual_seed(0)

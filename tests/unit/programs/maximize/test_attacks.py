@@ -5,12 +5,14 @@ import pytest
 import torch
 from captum.robust import FGSM, PGD
 from captum.testing.helpers.basic_models import BasicModel, BasicModel2, BasicModel_MultiLayer
+from tests.conftest import photograph as sample
 from tests.driving import answer_to, model_of
 from tests.unit.programs.maximize.climbing import changed, recorded
 from torchvision.models import resnet18
 
 from gradserve_server.autograd.objective import class_log_probability
 from gradserve_server.autograd.program import Progress
+from gradserve_server.imaging.geometry import as_float, fit
 from gradserve_server.programs.ascent import Normalization
 from gradserve_server.programs.maximize.constraint import Constraint, Norm, in_range
 from gradserve_server.programs.maximize.maximize import Task, maximize
@@ -21,22 +23,54 @@ from gradserve_server.programs.maximize.presets import Preset, recipe
 pytestmark = pytest.mark.filterwarnings("ignore:Input Tensor .* did not already require gradients")
 
 NORMALIZATION = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+CAPTUMS_NORMS = {Norm.LINF: "Linf", Norm.L2: "L2"}
 
 
-def attack(loss, start: torch.Tensor, rate: float, steps: int, ball: Constraint | None = None) -> torch.Tensor:
-    """Our parts without the program: signed ascent of a loss from `start`, kept in a ball."""
-    step, at = Optimizer(StepRule.SIGN, rate).begin(), start
+def attack(loss, start: torch.Tensor, rate: float, steps: int, ball: Constraint | None = None) -> list[torch.Tensor]:
+    """Signed ascent of a loss from `start`, kept in a ball, by our parts without the program: each step's image."""
+    step, at, path = Optimizer(StepRule.SIGN, rate).begin(), start, []
     for _ in range(steps):
         leaf = at.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(leaf).sum(), leaf)
         at = at.detach() + step(gradient)
         if ball is not None:
             at = ball.projected(at, start)
-    return at
+        path.append(at)
+    return path
 
 
-def negative_log(model, *target, sign: int = 1):
-    return lambda rows: -sign * torch.log(model(rows)[(slice(None), *target)])
+AWAY = torch.tensor([[2.0, -9.0, 9.0, 1.0, -3.0]])
+TOWARDS = torch.tensor([[9.0, 10.0, -6.0, -1.0]])
+CUBE = torch.tensor([[[4.0, 2.0], [-1.0, -2.0]], [[3.0, -4.0], [10.0, 5.0]]])
+
+
+def basic(target, *, targeted: bool = False):
+    """How captum states a loss, and the loss."""
+    index = target if isinstance(target, tuple) else (target,)
+    sign = 1 if targeted else -1
+    return BasicModel(), target, targeted, lambda rows: sign * torch.log(BasicModel()(rows)[(slice(None), *index)])
+
+
+# Captum's tables of tests (tests/robust): start, loss, step, and the image that comes of it.
+FGSM_TABLE = [
+    (AWAY, basic(1), 0.1, [[2.0, -8.9, 9.0, 1.0, -3.0]]),
+    (TOWARDS, basic(3, targeted=True), 0.2, [[9.0, 10.0, -6.0, -1.2]]),
+    (CUBE, basic((0, 1)), 0.1, [[[4.0, 2.0], [-1.0, -2.0]], [[3.0, -3.9], [10.0, 5.0]]]),
+]
+# The same with the ball and the number of steps.
+PGD_TABLE = [
+    (AWAY, basic(4), 0.1, Constraint(Norm.LINF, 0.25), 2, [[2.0, -9.0, 9.0, 1.0, -2.8]]),
+    (TOWARDS, basic(3, targeted=True), 0.1, Constraint(Norm.LINF, 0.2), 3, [[9.0, 10.0, -6.0, -1.2]]),
+    (TOWARDS, basic(2, targeted=True), 0.1, Constraint(Norm.L2, 0.2), 3, [[9.0, 10.0, -6.2, -1.0]]),
+    (
+        CUBE,
+        basic((0, 1)),
+        0.1,
+        Constraint(Norm.LINF, 0.25),
+        3,
+        [[[4.0, 2.0], [-1.0, -2.0]], [[3.0, -3.75], [10.0, 5.0]]],
+    ),
+]
 
 
 def close(found: torch.Tensor, table: list) -> None:
@@ -44,45 +78,42 @@ def close(found: torch.Tensor, table: list) -> None:
     np.testing.assert_allclose(found.detach(), table, atol=0.01)
 
 
-def test_fgsm_agrees_with_captums_table() -> None:
-    model = BasicModel()
-    away = torch.tensor([[2.0, -9.0, 9.0, 1.0, -3.0]])
-    close(attack(negative_log(model, 1), away, 0.1, 1), [[2.0, -8.9, 9.0, 1.0, -3.0]])
-    towards = torch.tensor([[9.0, 10.0, -6.0, -1.0]])
-    close(attack(negative_log(model, 3, sign=-1), towards, 0.2, 1), [[9.0, 10.0, -6.0, -1.2]])
-    cube = torch.tensor([[[4.0, 2.0], [-1.0, -2.0]], [[3.0, -4.0], [10.0, 5.0]]])
-    close(attack(negative_log(model, 0, 1), cube, 0.1, 1), [[[4.0, 2.0], [-1.0, -2.0]], [[3.0, -3.9], [10.0, 5.0]]])
-    layered, more = BasicModel_MultiLayer(), torch.tensor([[-1.0, 2.0, 2.0]])
-    row = torch.tensor([[1.0, 6.0, -3.0]])
-    close(attack(lambda rows: -torch.log(layered(rows, more)[:, 0]), row, 0.2, 1), [[0.8, 5.8, -3.2]])
+@pytest.mark.parametrize(("start", "stated", "rate", "table"), FGSM_TABLE)
+def test_fgsm_agrees_with_captum_on_its_table(start, stated, rate: float, table: list) -> None:
+    model, target, targeted, loss = stated
+    (found,) = attack(loss, start, rate, 1)
+    close(found, table)
+    torch.testing.assert_close(found, FGSM(model).perturb(start, rate, target, targeted=targeted), rtol=0, atol=1e-6)
 
 
-def test_fgsm_agrees_with_captums_table_for_two_inputs() -> None:
+@pytest.mark.parametrize(("start", "stated", "rate", "ball", "steps", "table"), PGD_TABLE)
+def test_pgd_agrees_with_captum_on_its_table_step_by_step(
+    start, stated, rate: float, ball: Constraint, steps: int, table: list
+) -> None:
+    model, target, targeted, loss = stated
+    path = attack(loss, start, rate, steps, ball)
+    close(path[-1], table)
+    for count, found in enumerate(path, 1):
+        expected = PGD(model).perturb(
+            start,
+            ball.epsilon,
+            rate,
+            count,
+            target,
+            targeted=targeted,
+            norm={"LINF": "Linf", "L2": "L2"}[ball.norm.name],
+        )
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_fgsm_agrees_with_captums_tables_for_two_inputs_and_for_layers() -> None:
     model = BasicModel2()
     inputs = torch.tensor([[[4.0, -1.0], [3.0, 10.0]], [[2.0, -5.0], [-2.0, 1.0]]])
-
-    def loss(both: torch.Tensor) -> torch.Tensor:
-        return -torch.log(model(both[0], both[1])[:, 0])
-
-    close(attack(loss, inputs, 0.25, 1), [[[3.75, -1.0], [2.75, 10.0]], [[2.25, -5.0], [-2.0, 1.0]]])
-
-
-def test_pgd_agrees_with_captums_table() -> None:
-    model = BasicModel()
-    away = torch.tensor([[2.0, -9.0, 9.0, 1.0, -3.0]])
-    ball = Constraint(Norm.LINF, 0.25)
-    close(attack(negative_log(model, 4), away, 0.1, 2, ball), [[2.0, -9.0, 9.0, 1.0, -2.8]])
-    towards = torch.tensor([[9.0, 10.0, -6.0, -1.0]])
-    ball = Constraint(Norm.LINF, 0.2)
-    close(attack(negative_log(model, 3, sign=-1), towards, 0.1, 3, ball), [[9.0, 10.0, -6.0, -1.2]])
-    ball = Constraint(Norm.L2, 0.2)
-    close(attack(negative_log(model, 2, sign=-1), towards, 0.1, 3, ball), [[9.0, 10.0, -6.2, -1.0]])
-    cube = torch.tensor([[[4.0, 2.0], [-1.0, -2.0]], [[3.0, -4.0], [10.0, 5.0]]])
-    ball = Constraint(Norm.LINF, 0.25)
-    close(
-        attack(negative_log(model, 0, 1), cube, 0.1, 3, ball),
-        [[[4.0, 2.0], [-1.0, -2.0]], [[3.0, -3.75], [10.0, 5.0]]],
-    )
+    (found,) = attack(lambda both: -torch.log(model(both[0], both[1])[:, 0]), inputs, 0.25, 1)
+    close(found, [[[3.75, -1.0], [2.75, 10.0]], [[2.25, -5.0], [-2.0, 1.0]]])
+    layered, more, row = BasicModel_MultiLayer(), torch.tensor([[-1.0, 2.0, 2.0]]), torch.tensor([[1.0, 6.0, -3.0]])
+    (found,) = attack(lambda rows: -torch.log(layered(rows, more)[:, 0]), row, 0.2, 1)
+    close(found, [[0.8, 5.8, -3.2]])
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +170,7 @@ def test_pgd_is_captums_step_by_step_on_a_torchvision_model(
         radius=epsilon,
         step_size=rate,
         targeted=targeted,
-        norm={Norm.LINF: "Linf", Norm.L2: "L2"}[norm],
+        norm=CAPTUMS_NORMS[norm],
     )
     found = our_path(model, photograph, sign * class_log_probability(3), parts)
     assert len(found) == 6
@@ -206,14 +237,16 @@ def test_projection_is_the_nearest_point_of_the_ball() -> None:
 
 @pytest.mark.parametrize("name", ["chelsea", "coffee", "astronaut", "rocket"])
 def test_pgd_at_four_grey_levels_flips_the_sample_photographs(embedded, name: str) -> None:
-    from tests.conftest import photograph as sample
-
-    from gradserve_server.imaging.geometry import as_float, fit
-
     fitted, _ = fit(sample(name), embedded.preprocessing)
     start = torch.from_numpy(as_float(fitted).transpose(2, 0, 1)[None].copy())
     normal = Normalization(embedded.preprocessing.mean, embedded.preprocessing.std)
-    given = Task(None, recipe(Preset.PGD, 4 / 255), normal, image_given=True)
-    found = answer_to(embedded, maximize(start, given))
+    path: list[Progress] = []
+    given = Task(None, recipe(Preset.PGD, 4 / 255), normal, image_given=True, preview_interval_steps=1)
+    found = answer_to(embedded, recorded(maximize(start, given), path.append))
     assert found.logits[0].argmax() != found.start_logits[0].argmax()
-    assert np.abs(found.pixels - found.start).max() <= 4 / 255 + 1e-7
+    # The ball and the range hold at every step, to the rounding of one addition.
+    assert len(path) == 10
+    for image in [*(progress.preview for progress in path), torch.from_numpy(found.pixels[0])]:
+        assert float((image - start[0].permute(1, 2, 0)).abs().max()) <= 4 / 255 + torch.finfo(torch.float32).eps
+        assert 0 <= float(image.min()) <= float(image.max()) <= 1
+    assert np.abs(found.pixels - found.start).max() == pytest.approx(4 / 255, rel=1e-4), "the ball was reached"

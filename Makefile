@@ -51,10 +51,14 @@ long-check: $(INSTALLED) ## Show that a request of many rows takes no more memor
 maximize-check: $(INSTALLED) ## Maximise ten classes by three presets and look at them; takes minutes.
 	$(BIN)/python scripts/check_maximize.py demo/out/maximize
 
-bench: $(INSTALLED) ## Measure what the core costs, as ratios.
+stylize-check: $(INSTALLED) ## Give a photograph several styles and look at them; takes minutes.
+	$(BIN)/python scripts/check_stylize.py demo/out/stylize
+
+bench: $(INSTALLED) ## Measure what the core costs, and Explain beside Stylize, as ratios.
 	$(BIN)/python benchmarks/core.py
+	$(BIN)/python benchmarks/stylize_company.py
 
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test check generate matrix matrix-check long-check maximize-check bench clean
+.PHONY: help install demo serve test check generate matrix matrix-check long-check maximize-check stylize-check bench clean

@@ -10,6 +10,7 @@ from pathlib import Path
 import maximization
 import PIL.Image
 import skimage.data
+import stylization
 
 from gradserve import Client, Explanation
 
@@ -74,6 +75,7 @@ def _page(client: Client) -> str:
         print(f"{name}: {best.label} ({best.probability:.0%}), {len(explanations)} methods in {seconds:.2f} s")
         sections.append(_section(name, title, explanations, caveats, seconds))
     sections.append(maximization.section(client, OUT))
+    sections.append(stylization.section(client, OUT))
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>gradserve: explanations</title><style>{STYLE}</style>"
         f"<h1>What {html.escape(model.name)} looks at</h1>{''.join(sections)}</html>"

@@ -33,7 +33,8 @@ def main() -> int:
 
     from gradserve_server.autograd.objective import class_score
     from gradserve_server.models.loading import embedded_spec, load
-    from gradserve_server.programs.maximize.maximize import Normalization, Task, maximize
+    from gradserve_server.programs.ascent import Normalization
+    from gradserve_server.programs.maximize.maximize import Task, maximize
     from gradserve_server.programs.maximize.presets import RECIPES, Preset
 
     model = load(embedded_spec(), torch.device("cpu"))

@@ -30,7 +30,8 @@ def main() -> None:
     from gradserve_server.autograd.objective import channel, class_score, diversity, layer_l2
     from gradserve_server.imaging.geometry import as_float, fit
     from gradserve_server.models.loading import embedded_spec, load
-    from gradserve_server.programs.maximize.maximize import Maximized, Normalization, Task, maximize
+    from gradserve_server.programs.ascent import Normalization
+    from gradserve_server.programs.maximize.maximize import Maximized, Task, maximize
     from gradserve_server.programs.maximize.octaves import Octaves
     from gradserve_server.programs.maximize.presets import RECIPES, Preset, recipe
     from gradserve_server.programs.maximize.recipe import Recipe

@@ -26,6 +26,7 @@ from gradserve.maximization import Maximization, MaximizeResult, Perturbation, P
 from gradserve.objectives import Objective
 from gradserve.requests import MethodLike, TargetLike
 from gradserve.results import ClassScore, Consistency, Explanation, Metadata, Model, TrustReport
+from gradserve.stylization import LossTerms, Stylization, StylizeResult
 
 __all__ = [
     "ClassScore",
@@ -37,6 +38,7 @@ __all__ = [
     "GradserveError",
     "ImageLike",
     "InvalidRequest",
+    "LossTerms",
     "Maximization",
     "MaximizeResult",
     "Metadata",
@@ -47,6 +49,8 @@ __all__ = [
     "Overloaded",
     "Perturbation",
     "Progress",
+    "Stylization",
+    "StylizeResult",
     "TargetLike",
     "TrustReport",
     "Unavailable",

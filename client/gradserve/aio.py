@@ -17,6 +17,8 @@ from gradserve.objectives import Objective
 from gradserve.requests import MethodLike, TargetLike, explain_request, with_layer
 from gradserve.results import Explanation, Model, explanations, models
 from gradserve.streams import AsyncStream
+from gradserve.stylization import AsyncStylization
+from gradserve.stylize_requests import LayersLike, StylesLike, stylize_request
 from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc, model_pb2
 
 
@@ -169,6 +171,62 @@ class Client:
         )
         call = self._stub.Maximize(request, timeout=timeout or self._timeout)
         return AsyncMaximization(AsyncStream(call, every_event=every_event))
+
+    def stylize(
+        self,
+        content: ImageLike,
+        style: StylesLike | None = None,
+        *,
+        stylizer: str | None = None,
+        content_layers: LayersLike | None = None,
+        style_layers: LayersLike | None = None,
+        content_weight: float | None = None,
+        style_weight: float | None = None,
+        total_variation_weight: float | None = None,
+        steps: int | None = None,
+        size: int | None = None,
+        start: str | None = None,
+        optimizer: str | None = None,
+        preserve_colors: bool | None = None,
+        pyramid_levels: int | None = None,
+        mask: ImageLike | None = None,
+        seed: int | None = None,
+        preview_interval_steps: int = 0,
+        format: str | None = None,
+        model: str | None = None,
+        result_before_deadline: float | None = None,
+        every_event: bool = False,
+        timeout: float | None = None,
+    ) -> AsyncStylization:
+        """Makes an image with the content of one and the style of others. See `gradserve.Client.stylize`.
+
+        Returns:
+            An asynchronous iterator of `Progress`, then a `StylizeResult`; `await ... .result()` skips to it.
+        """
+        request = stylize_request(
+            content,
+            style,
+            stylizer=stylizer,
+            content_layers=content_layers,
+            style_layers=style_layers,
+            content_weight=content_weight,
+            style_weight=style_weight,
+            total_variation_weight=total_variation_weight,
+            steps=steps,
+            size=size,
+            start=start,
+            optimizer=optimizer,
+            preserve_colors=preserve_colors,
+            pyramid_levels=pyramid_levels,
+            mask=mask,
+            seed=seed,
+            preview_interval_steps=preview_interval_steps,
+            format=format,
+            model=model,
+            result_before_deadline=result_before_deadline,
+        )
+        call = self._stub.Stylize(request, timeout=timeout or self._timeout)
+        return AsyncStylization(AsyncStream(call, every_event=every_event))
 
     async def list_models(self, *, timeout: float | None = None) -> list[Model]:
         """Lists the models, the default one first. See `gradserve.Client.list_models`."""

@@ -12,6 +12,7 @@ from gradserve.errors import GradserveError
 from gradserve.maximize_command import add_maximize
 from gradserve.requests import METHODS, with_layer
 from gradserve.results import TrustReport
+from gradserve.stylize_command import add_stylize
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--heatmap", type=_npy, metavar="OUT.npy", help="where to save the heatmap")
 
     add_maximize(commands, _parameter)
+    add_stylize(commands, _parameter)
 
     models = commands.add_parser("models", help="list the models")
     models.set_defaults(run=_models)

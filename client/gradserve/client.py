@@ -15,6 +15,8 @@ from gradserve.objectives import Objective
 from gradserve.requests import MethodLike, TargetLike, explain_request, with_layer
 from gradserve.results import Explanation, Model, explanations, models
 from gradserve.streams import Stream
+from gradserve.stylization import Stylization
+from gradserve.stylize_requests import LayersLike, StylesLike, stylize_request
 from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc, model_pb2
 
 
@@ -245,6 +247,92 @@ class Client:
         )
         call = self._stub.Maximize(request, timeout=timeout or self._timeout)
         return Maximization(Stream(call, every_event=every_event))
+
+    def stylize(
+        self,
+        content: ImageLike,
+        style: StylesLike | None = None,
+        *,
+        stylizer: str | None = None,
+        content_layers: LayersLike | None = None,
+        style_layers: LayersLike | None = None,
+        content_weight: float | None = None,
+        style_weight: float | None = None,
+        total_variation_weight: float | None = None,
+        steps: int | None = None,
+        size: int | None = None,
+        start: str | None = None,
+        optimizer: str | None = None,
+        preserve_colors: bool | None = None,
+        pyramid_levels: int | None = None,
+        mask: ImageLike | None = None,
+        seed: int | None = None,
+        preview_interval_steps: int = 0,
+        format: str | None = None,
+        model: str | None = None,
+        result_before_deadline: float | None = None,
+        every_event: bool = False,
+        timeout: float | None = None,
+    ) -> Stylization:
+        """Makes an image with the content of one and the style of others.
+
+        Args:
+            content: Image that gives the content.
+            style: Image that gives the style; or several, pairs of an image and its weight, or a mapping from paths to
+                weights.
+            stylizer: Name of a network trained for one style, in place of `style`. Of the arguments below, those that
+                shape an optimisation do not go with it.
+            content_layers: Layers whose features must match the content: names, or a mapping from names to weights.
+            style_layers: Layers whose Gram matrices must match the style, likewise.
+            content_weight: Weight of the content term, >= 0.
+            style_weight: Weight of the style term, > 0.
+            total_variation_weight: Weight of the total-variation term, >= 0.
+            steps: Number of steps of all scales together.
+            size: Longer side of the result in pixels; without one the content's.
+            start: `content`, `noise` or `style_statistics`.
+            optimizer: `lbfgs` or `adam`.
+            preserve_colors: Whether to keep the colours of the content, and stylise its luminance only.
+            pyramid_levels: Number of scales, 1 to 6; without one by size.
+            mask: Image of the content's proportions, white where the style may go.
+            seed: Seed of random draws; without one the server draws it and reports it.
+            preview_interval_steps: Steps between previews; 0 means none.
+            format: File format of the pictures on their way: `png`, `jpeg` or `webp`.
+            model: Model that gives the features; without one the server's default.
+            result_before_deadline: Seconds before the call's deadline at which to get the best image so far.
+            every_event: Whether to keep all events until they are read. Otherwise who reads slowly gets the newest.
+            timeout: Seconds the call may take; without one the client's.
+
+        Returns:
+            An iterator of `Progress`, then a `StylizeResult`; `.result()` skips to it.
+
+        Raises:
+            TypeError: Style and stylizer are both given, or neither.
+            ValueError: A value is not one of those its field can have.
+        """
+        request = stylize_request(
+            content,
+            style,
+            stylizer=stylizer,
+            content_layers=content_layers,
+            style_layers=style_layers,
+            content_weight=content_weight,
+            style_weight=style_weight,
+            total_variation_weight=total_variation_weight,
+            steps=steps,
+            size=size,
+            start=start,
+            optimizer=optimizer,
+            preserve_colors=preserve_colors,
+            pyramid_levels=pyramid_levels,
+            mask=mask,
+            seed=seed,
+            preview_interval_steps=preview_interval_steps,
+            format=format,
+            model=model,
+            result_before_deadline=result_before_deadline,
+        )
+        call = self._stub.Stylize(request, timeout=timeout or self._timeout)
+        return Stylization(Stream(call, every_event=every_event))
 
     def list_models(self, *, timeout: float | None = None) -> list[Model]:
         """Lists the models with their layers, classes, methods and limits, the default one first.

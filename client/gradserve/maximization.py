@@ -185,13 +185,17 @@ class AsyncMaximization(AsyncIterator["Progress | MaximizeResult"]):
 def _event(response: maximize_pb2.MaximizeResponse) -> Progress | MaximizeResult:
     if response.WhichOneof("event") == "result":
         return _result(response.result)
-    progress = response.progress
+    return progress(response.progress)
+
+
+def progress(message: maximize_pb2.Progress) -> Progress:
+    """Returns the progress in a message."""
     return Progress(
-        step=progress.step,
-        step_count=progress.step_count,
-        value=progress.objective_value,
-        preview=to_picture(progress.preview) if progress.HasField("preview") else None,
-        elapsed_seconds=progress.elapsed_duration.ToTimedelta().total_seconds(),
+        step=message.step,
+        step_count=message.step_count,
+        value=message.objective_value,
+        preview=to_picture(message.preview) if message.HasField("preview") else None,
+        elapsed_seconds=message.elapsed_duration.ToTimedelta().total_seconds(),
     )
 
 

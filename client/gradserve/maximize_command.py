@@ -72,7 +72,7 @@ def _maximize(client: Client, parsed: argparse.Namespace) -> None:
     frames: list[PIL.Image.Image] = []
     for event in running:
         if isinstance(event, Progress):
-            _show(event)
+            show(event)
             if event.preview is not None:
                 frames.append(event.preview)
                 if len(frames) > 2 * FRAME_COUNT:
@@ -111,7 +111,8 @@ def _objectives(parsed: argparse.Namespace) -> objectives.Objective | None:
     return found[0] if found else None
 
 
-def _show(progress: Progress) -> None:
+def show(progress: Progress) -> None:
+    """Draws the bar of a progress, if anybody looks."""
     if not sys.stderr.isatty():
         return
     done = round(BAR_WIDTH * progress.step / progress.step_count)

@@ -16,7 +16,6 @@ from gradserve.v1 import (
     explain_pb2,
     explainer_service_pb2_grpc,
     image_pb2,
-    stylize_pb2,
 )
 
 
@@ -291,11 +290,6 @@ class TestMessages:
         image = image_pb2.Image(pixels=tensor)
         request = explain_pb2.ExplainRequest(methods=[{"saliency": {}}], image=image)
         self.refused(stub.Explain, request, grpc.StatusCode.INVALID_ARGUMENT, field)
-
-    def test_stylize_says_that_it_is_not_served(self, stub) -> None:
-        request = stylize_pb2.StylizeRequest()
-        error = self.refused(lambda sent: list(stub.Stylize(sent)), request, grpc.StatusCode.UNIMPLEMENTED, "")
-        assert "does not answer" in error.details()
 
     def test_a_message_over_the_limit(self, stub) -> None:
         request = explain_pb2.ExplainRequest(image=image_pb2.Image(encoded=bytes(18 << 20)))

@@ -1,29 +1,20 @@
 """The answer to Maximize: a stream of progress, then the result."""
 
-import asyncio
-import threading
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from math import isfinite
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from grpc import aio
 
 from gradserve.v1 import maximize_pb2
 from gradserve_server.errors import RequestError, Unsupported
-from gradserve_server.programs.maximize.maximize import Maximized, Normalization, Task, maximize
-from gradserve_server.rpc.deadlines import remaining_seconds
+from gradserve_server.programs.ascent import Normalization
+from gradserve_server.programs.maximize.maximize import Maximized, Task, maximize
+from gradserve_server.rpc.iterations import Context, InPool, watched
 from gradserve_server.rpc.maximize_requests import MaximizeCall
-from gradserve_server.rpc.maximize_responses import progress_message, result_message
-from gradserve_server.rpc.streams import Frame, followed
-from gradserve_server.rpc.tenants import tenant_of
+from gradserve_server.rpc.maximize_responses import result_message
 from gradserve_server.scheduling.job import Job, Priority
 from gradserve_server.scheduling.worker import Worker
-
-InPool = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 async def answer(
@@ -31,7 +22,7 @@ async def answer(
     start: npt.NDArray[np.float32],
     worker: Worker,
     in_pool: InPool,
-    context: "aio.ServicerContext[Any, Any]",
+    context: Context,
 ) -> None:
     """Runs a request and writes its events.
 
@@ -39,40 +30,21 @@ async def answer(
         Unsupported: The model cannot run on images of this size.
         RequestError: Whatever else ended the program.
     """
-    remaining = remaining_seconds(context)
-    ends = threading.Event()
-    job: Job[Maximized] = Job(
-        model=call.model,
-        start=partial(maximize, task=_task(call, ends.is_set)),
-        inputs=(start,),
-        priority=Priority.ITERATIVE,
-        tenant=tenant_of(context),
-        deadline=time.monotonic() + remaining,
-    )
-
-    async def deliver(frame: Frame) -> None:
-        # Only a picture is worth a way through the pool.
-        build = partial(progress_message, frame, call.format)
-        message = build() if frame.preview is None else await in_pool(build)
-        await context.write(maximize_pb2.MaximizeResponse(progress=message))
-
-    timer = None
-    if call.margin_seconds is not None and isfinite(remaining):
-        timer = asyncio.get_running_loop().call_later(max(0.0, remaining - call.margin_seconds), ends.set)
     try:
-        outcome = await followed(worker, job, deliver)
+        outcome = await watched(
+            partial(_job, call, start), call.margin_seconds, call.format, _progress, worker, in_pool, context
+        )
     except (AssertionError, RuntimeError, ValueError) as error:
         raise _size_refusal(call, start.shape[2:]) or error from error
-    finally:
-        if timer is not None:
-            timer.cancel()
     message = await in_pool(partial(result_message, call, outcome))
     await context.write(maximize_pb2.MaximizeResponse(result=message))
 
 
-def _task(call: MaximizeCall, ends: Callable[[], bool]) -> Task:
+def _job(
+    call: MaximizeCall, start: npt.NDArray[np.float32], ends: Callable[[], bool], deadline: float
+) -> Job[Maximized]:
     preprocessing = call.model.preprocessing
-    return Task(
+    task = Task(
         objective=call.objective,
         recipe=call.recipe,
         normalization=Normalization(preprocessing.mean, preprocessing.std),
@@ -82,6 +54,17 @@ def _task(call: MaximizeCall, ends: Callable[[], bool]) -> Task:
         preview_interval_steps=call.preview_interval_steps,
         ends=ends,
     )
+    return Job(
+        model=call.model,
+        start=partial(maximize, task=task),
+        inputs=(start,),
+        priority=Priority.ITERATIVE,
+        deadline=deadline,
+    )
+
+
+def _progress(message: maximize_pb2.Progress) -> maximize_pb2.MaximizeResponse:
+    return maximize_pb2.MaximizeResponse(progress=message)
 
 
 def _size_refusal(call: MaximizeCall, size: tuple[int, ...]) -> RequestError | None:

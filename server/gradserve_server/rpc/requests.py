@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from gradserve.v1 import explain_pb2, image_pb2, maximize_pb2
+from gradserve.v1 import explain_pb2, image_pb2, maximize_pb2, stylize_pb2
 from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, RequestError
 from gradserve_server.imaging.decode import Pixels, check_pixel_count, decode
@@ -222,7 +222,9 @@ def _trust(request: explain_pb2.ExplainRequest, model: Model) -> TrustOptions | 
     return options
 
 
-def seed_of(request: explain_pb2.ExplainRequest | maximize_pb2.MaximizeRequest) -> int:
+def seed_of(
+    request: explain_pb2.ExplainRequest | maximize_pb2.MaximizeRequest | stylize_pb2.StylizeRequest,
+) -> int:
     """Returns the seed of a request; a drawn one where it gives none.
 
     Raises:

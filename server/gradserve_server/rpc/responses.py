@@ -89,6 +89,7 @@ def list_models_response(
             steps=settings.steps,
             images=settings.images,
             maximize_pixels=settings.maximize_pixels,
+            stylize_side_px=settings.stylize_side_px,
         ),
     )
 

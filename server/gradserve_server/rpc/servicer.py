@@ -18,13 +18,20 @@ from gradserve.v1 import (
     stylize_pb2,
 )
 from gradserve_server.config import Settings
-from gradserve_server.errors import InvalidInput, NotServed, Unavailable
+from gradserve_server.errors import InvalidInput, Unavailable
 from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.geometry import Placement, fit, model_input
 from gradserve_server.imaging.segmentation import segmented
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.explain.explanation import explain, superpixels_of
-from gradserve_server.rpc import maximize_requests, maximize_stream, requests, responses
+from gradserve_server.rpc import (
+    maximize_requests,
+    maximize_stream,
+    requests,
+    responses,
+    stylize_requests,
+    stylize_stream,
+)
 from gradserve_server.rpc.deadlines import remaining_seconds
 from gradserve_server.rpc.tenants import tenant_of
 from gradserve_server.scheduling.job import Job
@@ -96,8 +103,10 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         await maximize_stream.answer(call, start, self._worker, self._in_pool, context)
 
     async def Stylize(self, request: stylize_pb2.StylizeRequest, context: Context) -> None:  # noqa: N802
-        """Refuses: not served by this version."""
-        raise NotServed("this version does not answer Stylize")
+        """Streams the way to an image with the content of one and the style of others, then the image."""
+        repository = self._models()
+        call = await self._in_pool(partial(stylize_requests.stylize_call, request, repository, self._settings))
+        await stylize_stream.answer(call, self._worker, self._in_pool, context)
 
     async def ListModels(  # noqa: N802
         self, request: model_pb2.ListModelsRequest, context: Context

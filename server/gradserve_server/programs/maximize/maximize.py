@@ -1,8 +1,7 @@
 """The program: climb an objective from a start image, one query a step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from math import inf
 from typing import Any
 
@@ -13,43 +12,19 @@ from torch import Tensor
 from gradserve_server.autograd.objective import Objective, class_log_probability
 from gradserve_server.autograd.program import Program, Progress, ask, host
 from gradserve_server.autograd.query import ActivationRule, Query
+from gradserve_server.programs.ascent import (
+    CHECK_INTERVAL_STEPS,
+    Normalization,
+    StopReason,
+    finite_start,
+    is_flat,
+    upright,
+)
 from gradserve_server.programs.maximize.constraint import in_range
 from gradserve_server.programs.maximize.octaves import resized
 from gradserve_server.programs.maximize.parametrization import Fourier, Parametrization, Pixel
 from gradserve_server.programs.maximize.recipe import Basis, Recipe, Start
 from gradserve_server.programs.maximize.regularizers import total_variation
-
-CHECK_INTERVAL_STEPS = 16
-"""Steps between looks at the values. A look waits for the device."""
-
-FLAT_STEPS = 32
-FLAT_CHANGE = 1e-6
-"""The objective is flat when its last `FLAT_STEPS` values differ by no more than this part of themselves."""
-
-
-class StopReason(Enum):
-    """Why an ascent ended."""
-
-    COMPLETED = "completed"
-    FLAT = "flat"
-    DIVERGED = "diverged"
-    DEADLINE = "deadline"
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """From pixels in 0..1 to the model's input: less `mean`, divided by `std`, colour by colour."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Returns the rows of pixels [images, 3, height, width]."""
-        return (pixels - self.colour(pixels)) / pixels.new_tensor(self.std)[:, None, None]
-
-    def colour(self, like: Tensor) -> Tensor:
-        """Returns the mean colour, [3, 1, 1]."""
-        return like.new_tensor(self.mean)[:, None, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +118,9 @@ def maximize(images: Tensor, task: Task) -> Program[Maximized]:
     final = in_range(start + resized(change, size))
     answer = yield from ask(Query(task.normalization(final).to(dtype), logits=True))
     return Maximized(
-        pixels=_upright(final),
-        start=_upright(start),
-        values=_finite(values),
+        pixels=upright(final),
+        start=upright(start),
+        values=finite_start(values),
         logits=host(answer.logits),
         start_logits=start_logits,
         stop_reason=reason,
@@ -203,7 +178,7 @@ def _ascend(
         if step % CHECK_INTERVAL_STEPS == 0 or step == recipe.step_count:
             if not bool(torch.isfinite(torch.stack(values)).all() & torch.isfinite(parameters).all()):
                 return best, StopReason.DIVERGED
-            if _flat(values[before:]) and step < recipe.step_count:
+            if is_flat(values[before:]) and step < recipe.step_count:
                 return basis.pixels(parameters), StopReason.FLAT
     return basis.pixels(parameters), StopReason.COMPLETED
 
@@ -223,26 +198,6 @@ def _carried_back(
 
 def _parametrization(recipe: Recipe, images: Tensor) -> Parametrization:
     return Fourier(images.shape[3]) if recipe.parametrization is Basis.FOURIER else Pixel()
-
-
-def _flat(values: Sequence[Tensor]) -> bool:
-    if len(values) < FLAT_STEPS:
-        return False
-    recent = torch.stack(list(values[-FLAT_STEPS:]))
-    return bool(recent.max() - recent.min() <= FLAT_CHANGE * recent.abs().max())
-
-
-def _finite(values: Sequence[Tensor]) -> npt.NDArray[Any]:
-    """Returns the values up to the first that is not finite."""
-    if not values:
-        return torch.zeros(0).numpy()
-    stacked = torch.stack(list(values))
-    finite = torch.isfinite(stacked)
-    return host(stacked[: int(finite.long().cumprod(0).sum())])
-
-
-def _upright(pixels: Tensor) -> npt.NDArray[Any]:
-    return host(pixels.permute(0, 2, 3, 1))
 
 
 def _side_by_side(pixels: Tensor) -> Tensor:

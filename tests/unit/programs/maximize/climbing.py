@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gradserve_server.autograd.program import Progress
-from gradserve_server.programs.maximize.maximize import Normalization, Task
+from gradserve_server.programs.ascent import Normalization
+from gradserve_server.programs.maximize.maximize import Task
 from gradserve_server.programs.maximize.optimizers import Optimizer, StepRule
 from gradserve_server.programs.maximize.recipe import Recipe, Start
 

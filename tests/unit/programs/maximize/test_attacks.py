@@ -13,8 +13,9 @@ from torchvision.models import resnet18
 from gradserve_server.autograd.objective import class_log_probability
 from gradserve_server.autograd.program import Progress
 from gradserve_server.imaging.geometry import as_float, fit
+from gradserve_server.programs.ascent import Normalization
 from gradserve_server.programs.maximize.constraint import Constraint, Norm, in_range
-from gradserve_server.programs.maximize.maximize import Normalization, Task, maximize
+from gradserve_server.programs.maximize.maximize import Task, maximize
 from gradserve_server.programs.maximize.optimizers import Optimizer, StepRule
 from gradserve_server.programs.maximize.presets import Preset, recipe
 

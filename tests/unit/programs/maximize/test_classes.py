@@ -8,7 +8,8 @@ import torch
 from tests.driving import drive
 
 from gradserve_server.autograd.objective import class_score
-from gradserve_server.programs.maximize.maximize import Normalization, StopReason, Task, maximize
+from gradserve_server.programs.ascent import Normalization, StopReason
+from gradserve_server.programs.maximize.maximize import Task, maximize
 from gradserve_server.programs.maximize.presets import RECIPES, Preset
 
 GOLDFISH, VOLCANO = 1, 980

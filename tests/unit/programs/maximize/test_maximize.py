@@ -26,7 +26,8 @@ from gradserve_server.autograd.objective import (
     neuron,
 )
 from gradserve_server.autograd.passes import run
-from gradserve_server.programs.maximize.maximize import StopReason, maximize
+from gradserve_server.programs.ascent import StopReason
+from gradserve_server.programs.maximize.maximize import maximize
 from gradserve_server.programs.maximize.octaves import Octaves
 from gradserve_server.programs.maximize.optimizers import Optimizer, StepRule
 from gradserve_server.programs.maximize.parametrization import Fourier, Pixel

@@ -1,0 +1,66 @@
+"""What the iterative programs share: the model's view of pixels, and how a run of steps is watched and ends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from gradserve_server.autograd.program import host
+
+CHECK_INTERVAL_STEPS = 16
+"""Steps between looks at the values. A look waits for the device."""
+
+FLAT_STEPS = 32
+FLAT_CHANGE = 1e-6
+"""The objective is flat when its last `FLAT_STEPS` values differ by no more than this part of themselves."""
+
+
+class StopReason(Enum):
+    """Why it ended."""
+
+    COMPLETED = "completed"
+    FLAT = "flat"
+    DIVERGED = "diverged"
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """From pixels in 0..1 to the model's input: less `mean`, divided by `std`, colour by colour."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Returns the rows of pixels [images, 3, height, width]."""
+        return (pixels - self.colour(pixels)) / pixels.new_tensor(self.std)[:, None, None]
+
+    def colour(self, like: Tensor) -> Tensor:
+        """Returns the mean colour, [3, 1, 1]."""
+        return like.new_tensor(self.mean)[:, None, None]
+
+
+def is_flat(values: Sequence[Tensor]) -> bool:
+    """Says whether the last values are equal, nearly. Waits for the device."""
+    if len(values) < FLAT_STEPS:
+        return False
+    recent = torch.stack(list(values[-FLAT_STEPS:]))
+    return bool(recent.max() - recent.min() <= FLAT_CHANGE * recent.abs().max())
+
+
+def finite_start(values: Sequence[Tensor]) -> npt.NDArray[Any]:
+    """Returns the values up to the first that is not finite. Waits for the device."""
+    if not values:
+        return torch.zeros(0).numpy()
+    stacked = torch.stack(list(values))
+    finite = torch.isfinite(stacked)
+    return host(stacked[: int(finite.long().cumprod(0).sum())])
+
+
+def upright(pixels: Tensor) -> npt.NDArray[Any]:
+    """Returns pixels [images, 3, height, width] as [images, height, width, 3]. Waits for the device."""
+    return host(pixels.permute(0, 2, 3, 1))

@@ -1,0 +1,85 @@
+"""The answer to Stylize: a stream of progress, then the result."""
+
+from collections.abc import Callable
+from functools import partial
+
+from gradserve.v1 import maximize_pb2, stylize_pb2
+from gradserve_server.errors import RequestError, Unsupported
+from gradserve_server.programs.ascent import Normalization
+from gradserve_server.programs.stylize.optimize import StyleTask, Stylized, stylize
+from gradserve_server.rpc.iterations import Context, InPool, watched
+from gradserve_server.rpc.maximize_responses import picture
+from gradserve_server.rpc.responses import metadata
+from gradserve_server.rpc.stylize_requests import StylizeCall
+from gradserve_server.scheduling.job import Job, Outcome, Priority
+from gradserve_server.scheduling.worker import Worker
+
+
+async def answer(call: StylizeCall, worker: Worker, in_pool: InPool, context: Context) -> None:
+    """Runs a request and writes its events.
+
+    Raises:
+        Unsupported: The model cannot run on images of this size.
+        RequestError: Whatever else ended the program.
+    """
+    try:
+        outcome = await watched(
+            partial(_job, call), call.margin_seconds, call.format, _progress, worker, in_pool, context
+        )
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise _size_refusal(call) or error from error
+    message = await in_pool(partial(result_message, call, outcome))
+    await context.write(stylize_pb2.StylizeResponse(result=message))
+
+
+def result_message(call: StylizeCall, outcome: Outcome[Stylized]) -> stylize_pb2.StylizeResult:
+    """Builds the last event of the answer. Encodes: for the pool."""
+    found = outcome.result
+    return stylize_pb2.StylizeResult(
+        image=picture(found.pixels, call.format),
+        losses=found.losses.tolist(),
+        loss_terms=stylize_pb2.LossTerms(
+            content=found.content, style=found.style, total_variation=found.total_variation
+        ),
+        stop_reason=f"STOP_REASON_{found.stop_reason.name}",
+        metadata=metadata(call.model, outcome.usage, call.seed),
+    )
+
+
+def _job(call: StylizeCall, ends: Callable[[], bool], deadline: float) -> Job[Stylized]:
+    preprocessing = call.model.preprocessing
+    task = StyleTask(
+        recipe=call.style.recipe,
+        normalization=Normalization(preprocessing.mean, preprocessing.std),
+        style_weights=call.style.style_weights,
+        seed=call.seed,
+        preview_interval_steps=call.preview_interval_steps,
+        ends=ends,
+    )
+    return Job(
+        model=call.model,
+        start=partial(stylize, task=task),
+        inputs=call.images,
+        priority=Priority.ITERATIVE,
+        deadline=deadline,
+    )
+
+
+def _progress(message: maximize_pb2.Progress) -> stylize_pb2.StylizeResponse:
+    return stylize_pb2.StylizeResponse(progress=message)
+
+
+def _size_refusal(call: StylizeCall) -> RequestError | None:
+    """Says that the model's input has one size only, if that can be why it failed: networks do not tell."""
+    preprocessing = call.model.preprocessing
+    expected = (preprocessing.height, preprocessing.width)
+    sizes = {image.shape[2:] for image in call.images}
+    if sizes == {expected} and call.style.recipe.pyramid_levels == 1:
+        return None
+    return Unsupported(
+        f"model {call.model.name!r} failed on images of these sizes: use a convolutional network, or images of "
+        f"{expected[0]} x {expected[1]} and a single scale",
+        field="optimization.model",
+        reason="SIZE_UNSUPPORTED",
+        metadata={"model": call.model.name, "height": str(expected[0]), "width": str(expected[1])},
+    )

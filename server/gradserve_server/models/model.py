@@ -26,7 +26,7 @@ class Model:
         dtype: Arithmetic.
         preprocessing: What it expects of an image.
         labels: Labels by class index; empty when it has none.
-        class_count: Number of classes.
+        class_count: Number of classes; 0 for a stylizer.
         layers: Layers a caller can name, in the order their outputs are ready.
         default_layer: Layer of class activation maps when the caller names none; empty when none suits.
         rectifiers: What is known of its rectifiers.
@@ -51,6 +51,11 @@ class Model:
     def precision(self) -> str:
         """Arithmetic as callers read it, for example `float32`."""
         return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def is_stylizer(self) -> bool:
+        """Whether it returns pictures [rows, 3, height, width] where a classifier returns logits."""
+        return not self.class_count
 
     @cached_property
     def _layers_by_name(self) -> dict[str, Layer]:

@@ -12,16 +12,6 @@ from torch import Tensor, nn
 FULL_CHANNELS = 32
 """Channels of the first convolution of the network as published."""
 
-STRIDE = 4
-"""What the network works at in its middle. Images whose offsets differ by a multiple are transformed alike."""
-
-REACH = 56
-"""Pixels beyond which a pixel of the input has no part in one of the output, but for the statistics.
-
-4 + 1 + 2 of the convolutions that go down, 40 of those in the middle, 2 + 1 + 4 of those that go up, made a multiple of
-`STRIDE`.
-"""
-
 
 class TransformerNetwork(nn.Module):
     """Images [rows, 3, height, width] in 0..255 to images of the same size, about 0..255 but not clipped.

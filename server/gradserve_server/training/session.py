@@ -15,7 +15,7 @@ from gradserve_server.imaging.resize import resize
 from gradserve_server.models.loading import load as load_model
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import read_specs
-from gradserve_server.models.stylizers import serialized
+from gradserve_server.models.stylizer import serialized
 from gradserve_server.training import checkpoint
 from gradserve_server.training.files import write_whole
 from gradserve_server.training.group import Group

@@ -4,6 +4,7 @@ To the core a stylizer is a model that returns a picture where others return log
 """
 
 import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -49,15 +50,21 @@ class StylizerSpec:
     sha256: str = ""
 
 
-EMBEDDED_STYLIZERS: tuple[StylizerSpec, ...] = ()
+EMBEDDED_STYLIZERS = (
+    StylizerSpec(
+        "stained_glass",
+        EMBEDDED_FOLDER / "stained_glass.safetensors",
+        "eeddce0bb0942464c0e2e43198d475a711fb7eacf4485d9a6bc666b867fc9168",
+    ),
+)
 """Those that ship with the server. docs/stylizers.md says how they were made."""
 
 
 def read_stylizer_specs(path: Path | None) -> tuple[StylizerSpec, ...]:
-    """Reads the `[[stylizer]]` tables of a `models.toml`, with the fields of `StylizerSpec`, and adds the embedded ones.
+    """Reads the `[[stylizer]]` tables of a `models.toml`, with the fields of `StylizerSpec`; adds the embedded ones.
 
-    Paths are relative to the file. A table takes the place of the embedded stylizer of the same name. A folder of models
-    has none.
+    Paths are relative to the file. A table takes the place of the embedded stylizer of the same name. A folder of
+    models has none.
 
     Raises:
         ModelLoadError: The file does not say what it should.
@@ -117,7 +124,8 @@ def load_stylizer(spec: StylizerSpec, device: torch.device) -> Model:
 def serialized(network: TransformerNetwork, facts: Mapping[str, str]) -> bytes:
     """Returns a network as a safetensors file in half precision, with facts on how it came to be."""
     state = {name: value.detach().half().cpu().contiguous() for name, value in network.state_dict().items()}
-    return save(state, dict(facts))
+    # One entry: the library writes several in an order that differs from process to process.
+    return save(state, {"training": json.dumps(dict(facts))})
 
 
 def _spec(table: Mapping[str, Any], folder: Path) -> StylizerSpec:

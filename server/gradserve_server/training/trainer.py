@@ -17,8 +17,8 @@ from gradserve_server.training.perceptual import PerceptualLoss, Terms
 from gradserve_server.training.photographs import Photographs
 
 OUTPUT_SCALE = 40.0
-"""The last convolution answers in 0..255, from values about 1. Its weights begin, and move, by so much more than others'
-do; else a short training would spend itself on reaching the range."""
+"""The last convolution answers in 0..255, from values about 1. Its weights begin larger by so much, and move so much
+faster; else a short training would spend itself on reaching the range."""
 
 LAST_RATE = 0.1
 """The learning rate falls along half a cosine to this part of it."""

@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from tests.driving import relative
 
+from gradserve_server.errors import NotFound
 from gradserve_server.models.loading import ModelLoadError
-from gradserve_server.models.stylizer import StylizerSpec, load_stylizer, read_stylizer_specs
+from gradserve_server.models.repository import Repository
+from gradserve_server.models.stylizer import EMBEDDED_STYLIZERS, StylizerSpec, load_stylizer, read_stylizer_specs
 from gradserve_server.models.transformer_network import TransformerNetwork
 
 CPU = torch.device("cpu")
@@ -136,3 +138,12 @@ def test_tables_name_stylizers(tmp_path: Path) -> None:
         catalogue.write_text(f"[[stylizer]]\n{wrong}\n")
         with pytest.raises(ModelLoadError, match=said):
             read_stylizer_specs(catalogue)
+
+
+def test_stylizers_are_found_by_name_or_the_nearest_are_named() -> None:
+    loaded = tuple(load_stylizer(spec, CPU) for spec in EMBEDDED_STYLIZERS)
+    repository = Repository((), loaded)
+    for stylizer in loaded:
+        assert repository.get_stylizer(stylizer.name) is stylizer
+    with pytest.raises(NotFound, match="nearest: stained_glass"):
+        repository.get_stylizer("staned_glas")

@@ -45,7 +45,11 @@ maximize-check: $(INSTALLED) ## Maximise ten classes by three presets and look a
 bench: $(INSTALLED) ## Measure what the core costs, as ratios.
 	$(BIN)/python benchmarks/core.py
 
+bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation that reaches its loss; takes minutes.
+	$(BIN)/python scripts/style_images.py benchmarks/out/styles
+	$(BIN)/python benchmarks/stylizer.py benchmarks/out/styles
+
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test check generate maximize-check bench clean
+.PHONY: help install demo serve test check generate maximize-check bench bench-stylizer clean

@@ -62,7 +62,7 @@ class Trainer:
         self._group = group
         self.step = 0
         """Steps taken."""
-        self.network = _begun(plan).to(device=group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        self.network = begun(plan).to(device=group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         last = list(self.network.deconv3.parameters())
         rest = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("deconv3.")]
         self._optimizer = torch.optim.Adam([{"params": rest}, {"params": last}])
@@ -111,7 +111,8 @@ def as_images(pixels: npt.NDArray[Any], device: torch.device) -> Tensor:
     return (images.float() / 255).contiguous(memory_format=torch.channels_last)
 
 
-def _begun(plan: Plan) -> TransformerNetwork:
+def begun(plan: Plan) -> TransformerNetwork:
+    """Returns the network as it is before the first step."""
     with torch.random.fork_rng():
         torch.manual_seed(plan.seed)
         network = TransformerNetwork(max(1, round(plan.width * FULL_CHANNELS)))

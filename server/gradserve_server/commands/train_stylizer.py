@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gradserve_server.training.session import Session
+    from gradserve_server.training.train import Assignment
 
 HELP = "teach a network one style"
 
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gradserve_server.errors import InvalidInput
     from gradserve_server.models.loading import ModelLoadError
     from gradserve_server.training.group import joined
-    from gradserve_server.training.session import train
+    from gradserve_server.training.train import train
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("steps", "batch_size", "size", "style_size", "checkpoint_interval", "sample_interval"):
@@ -60,19 +60,19 @@ def run(arguments: argparse.Namespace) -> int:
             return 1
     try:
         with joined(arguments.device) as group:
-            train(_session(arguments), group)
+            train(_assignment(arguments), group)
     except (InvalidInput, ModelLoadError, OSError) as error:
         log.error("%s", error)
         return 1
     return 0
 
 
-def _session(arguments: argparse.Namespace) -> "Session":
+def _assignment(arguments: argparse.Namespace) -> "Assignment":
     from gradserve_server.training.perceptual import Weights
-    from gradserve_server.training.session import Session
+    from gradserve_server.training.train import Assignment
     from gradserve_server.training.trainer import Plan
 
-    return Session(
+    return Assignment(
         style=arguments.style,
         images=arguments.images,
         output=arguments.output,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,15 @@ from gradserve_server.training.photographs import Photographs, read_image
 from gradserve_server.training.progress import Progress
 from gradserve_server.training.trainer import Plan, Trainer, as_images
 
+CHECK_INTERVAL = 50
+"""Steps between looks at whether the loss is finite. A look waits for the device."""
+
 SAMPLES = 4
 """Photographs of a sample picture."""
 
 
 @dataclass(frozen=True)
-class Session:
+class Assignment:
     """What to train, on what, and where it goes. Fields are those of the command `train-stylizer`.
 
     Attributes:
@@ -67,16 +71,16 @@ class Session:
     sample_interval: int = 200
 
 
-def train(session: Session, group: Group) -> Trainer:
+def train(assignment: Assignment, group: Group) -> Trainer:
     """Trains to the end, and writes the network.
 
     Raises:
         InvalidInput: Something given does not fit.
         ModelLoadError: The feature network cannot be loaded.
     """
-    trainer, photographs, settings = prepare(session, group)
-    progress = Progress(session.plan.steps, speaks=group.first)
-    path, plan = session.checkpoint, session.plan
+    trainer, photographs, settings = prepare(assignment, group)
+    progress = Progress(assignment.plan.steps, speaks=group.first)
+    path, plan = assignment.checkpoint, assignment.plan
     if path is not None and path.exists():
         trainer.restore(checkpoint.load(path, settings))
         progress.note(f"goes on after step {trainer.step} of {path}")
@@ -86,36 +90,38 @@ def train(session: Session, group: Group) -> Trainer:
         if not group.first:
             continue
         progress.step(trainer.step, terms)
-        if path is not None and (last or trainer.step % session.checkpoint_interval == 0):
+        if (last or trainer.step % CHECK_INTERVAL == 0) and not isfinite(float(terms.total.detach())):
+            raise InvalidInput(f"the loss is not finite after step {trainer.step}: give a lower --learning-rate")
+        if path is not None and (last or trainer.step % assignment.checkpoint_interval == 0):
             checkpoint.save(trainer.checkpoint(settings), path)
-        if session.samples is not None and (last or trainer.step % session.sample_interval == 0):
-            _write_sample(trainer, photographs, session, group)
+        if assignment.samples is not None and (last or trainer.step % assignment.sample_interval == 0):
+            _write_sample(trainer, photographs, assignment, group)
     if group.first:
         facts = {"step": str(trainer.step)} | settings
         content = serialized(trainer.network, facts)
-        write_whole(session.output, lambda file: file.write(content))
-        progress.note(f"{session.output}: SHA-256 {hashlib.sha256(content).hexdigest()}")
+        write_whole(assignment.output, lambda file: file.write(content))
+        progress.note(f"{assignment.output}: SHA-256 {hashlib.sha256(content).hexdigest()}")
     return trainer
 
 
-def prepare(session: Session, group: Group) -> tuple[Trainer, Photographs, dict[str, str]]:
+def prepare(assignment: Assignment, group: Group) -> tuple[Trainer, Photographs, dict[str, str]]:
     """Returns a trainer at its first step, what it trains on, and all settings that its result depends on."""
-    specs = read_specs(session.models)
-    chosen = [spec for spec in specs if spec.name == session.model] if session.model else list(specs)
+    specs = read_specs(assignment.models)
+    chosen = [spec for spec in specs if spec.name == assignment.model] if assignment.model else list(specs)
     if not chosen:
-        near = ", ".join(nearest(session.model, [spec.name for spec in specs]))
-        raise InvalidInput(f"no model {session.model!r}; nearest: {near or 'none'}", field="model")
+        near = ", ".join(nearest(assignment.model, [spec.name for spec in specs]))
+        raise InvalidInput(f"no model {assignment.model!r}; nearest: {near or 'none'}", field="model")
     model = load_model(chosen[0], group.device)
-    layers = _layers(session, model)
-    style = as_images(_shorter_side(read_image(session.style), session.style_size)[None], group.device)
-    loss = PerceptualLoss(model, style, layers, session.weights, mixed=session.plan.mixed)
-    photographs = Photographs(session.images, session.size, session.plan.seed)
-    plan = session.plan
+    layers = _layers(assignment, model)
+    style = as_images(_shorter_side(read_image(assignment.style), assignment.style_size)[None], group.device)
+    loss = PerceptualLoss(model, style, layers, assignment.weights, mixed=assignment.plan.mixed)
+    photographs = Photographs(assignment.images, assignment.size, assignment.plan.seed)
+    plan = assignment.plan
     settings = {
-        "style": hashlib.sha256(session.style.read_bytes()).hexdigest(),
-        "style_size": str(session.style_size),
-        "images": _digest(photographs, session.images),
-        "size": str(session.size),
+        "style": hashlib.sha256(assignment.style.read_bytes()).hexdigest(),
+        "style_size": str(assignment.style_size),
+        "images": _digest(photographs, assignment.images),
+        "size": str(assignment.size),
         "photographs_per_step": str(plan.batch_size * group.size),
         "steps": str(plan.steps),
         "seed": str(plan.seed),
@@ -124,13 +130,13 @@ def prepare(session: Session, group: Group) -> tuple[Trainer, Photographs, dict[
         "precision": "bfloat16" if plan.mixed else "float32",
         "model": model.version,
         "layers": json.dumps(vars(layers)),
-        "weights": json.dumps(vars(session.weights)),
+        "weights": json.dumps(vars(assignment.weights)),
     }
     return Trainer(plan, loss, photographs, group), photographs, settings
 
 
-def _layers(session: Session, model: Model) -> Layers:
-    content, style = session.content_layers, session.style_layers
+def _layers(assignment: Assignment, model: Model) -> Layers:
+    content, style = assignment.content_layers, assignment.style_layers
     if content is None or style is None:
         chosen = default_layers(model)
         content, style = content or chosen.content, style or chosen.style
@@ -151,11 +157,11 @@ def _shorter_side(pixels: npt.NDArray[np.uint8], length: int) -> npt.NDArray[np.
     return np.asarray(resize(pixels, round(height * scale), round(width * scale)))
 
 
-def _write_sample(trainer: Trainer, photographs: Photographs, session: Session, group: Group) -> None:
+def _write_sample(trainer: Trainer, photographs: Photographs, assignment: Assignment, group: Group) -> None:
     """Writes photographs above what becomes of them: always the same ones."""
-    assert session.samples is not None
-    pixels = np.stack([centre_square(read_image(path), session.size) for path in photographs.files[:SAMPLES]])
+    assert assignment.samples is not None
+    pixels = np.stack([centre_square(read_image(path), assignment.size) for path in photographs.files[:SAMPLES]])
     pictures = trainer.stylized(as_images(pixels, group.device))
     below = np.rint(pictures.permute(0, 2, 3, 1).cpu().numpy() * 255).astype(np.uint8)
     sheet = encode(np.concatenate([np.concatenate(list(row), 1) for row in (pixels, below)]), ImageFormat.JPEG)
-    write_whole(session.samples / f"step-{trainer.step:06d}.jpg", lambda file: file.write(sheet))
+    write_whole(assignment.samples / f"step-{trainer.step:06d}.jpg", lambda file: file.write(sheet))

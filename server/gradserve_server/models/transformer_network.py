@@ -70,7 +70,8 @@ class InstanceNorm(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Normalises [rows, channels, height, width]."""
-        mean, variance = self.statistics(values).unbind(2)
+        statistics: Tensor = self.statistics(values)
+        mean, variance = statistics.unbind(2)
         scale = self.weight * torch.rsqrt(variance + 1e-5)
         shift = self.bias - mean * scale
         return values * scale[:, :, None, None].to(values.dtype) + shift[:, :, None, None].to(values.dtype)

@@ -56,6 +56,11 @@ EMBEDDED_STYLIZERS = (
         EMBEDDED_FOLDER / "stained_glass.safetensors",
         "eeddce0bb0942464c0e2e43198d475a711fb7eacf4485d9a6bc666b867fc9168",
     ),
+    StylizerSpec(
+        "brush_strokes",
+        EMBEDDED_FOLDER / "brush_strokes.safetensors",
+        "44b420dd2712086afa0e9b3f75e9738823dc465e92a4d909baaa51db3a16f133",
+    ),
 )
 """Those that ship with the server. docs/stylizers.md says how they were made."""
 

@@ -118,5 +118,6 @@ def begun(plan: Plan) -> TransformerNetwork:
         network = TransformerNetwork(max(1, round(plan.width * FULL_CHANNELS)))
     with torch.no_grad():
         network.deconv3.conv2d.weight.mul_(OUTPUT_SCALE)
-        network.deconv3.conv2d.bias.fill_(255 / 2)
+        # The middle of the range.
+        nn.init.constant_(network.get_parameter("deconv3.conv2d.bias"), 255 / 2)
     return network

@@ -240,6 +240,7 @@ def _stylizer(model: Model, calibration: Calibration) -> model_pb2.Model:
         architecture=model.architecture,
         precision=model.precision,
         device=str(model.device),
+        input_size=[model.preprocessing.height, model.preprocessing.width],
         calibration=_calibration(calibration),
     )
 

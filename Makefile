@@ -58,7 +58,11 @@ bench: $(INSTALLED) ## Measure what the core costs, and Explain beside Stylize, 
 	$(BIN)/python benchmarks/core.py
 	$(BIN)/python benchmarks/stylize_company.py
 
+bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation that reaches its loss; takes minutes.
+	$(BIN)/python scripts/style_images.py benchmarks/out/styles
+	$(BIN)/python benchmarks/stylizer.py benchmarks/out/styles
+
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test check generate matrix matrix-check long-check maximize-check stylize-check bench clean
+.PHONY: help install demo serve test check generate matrix matrix-check long-check maximize-check stylize-check bench bench-stylizer clean

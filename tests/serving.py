@@ -1,6 +1,7 @@
 """A real server on loopback, in a thread of this process with an event loop of its own."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,3 +49,9 @@ def served(**settings: Any) -> Iterator[Server]:
 def sample(server: Server, name: str, **labels: str) -> float:
     """Returns the value of a metric; 0 where it was never counted."""
     return server.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+def free_port() -> int:
+    """Returns a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])

@@ -11,9 +11,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from gradserve_server.scheduling.allocator import keep_freed_memory
 
     allocator = keep_freed_memory()
-    from gradserve_server.commands import sanity_check, serve
+    from gradserve_server.commands import sanity_check, serve, train_stylizer
 
-    commands = {"serve": serve, "sanity-check": sanity_check}
+    commands = {"serve": serve, "sanity-check": sanity_check, "train-stylizer": train_stylizer}
     parser = argparse.ArgumentParser(prog="gradserve-server", description="Explains image models over gRPC.")
     parser.set_defaults(allocator=allocator)
     subparsers = parser.add_subparsers(dest="command", required=True)

@@ -14,7 +14,9 @@ from prometheus_client import disable_created_metrics, start_http_server
 
 from gradserve.v1 import explainer_service_pb2, explainer_service_pb2_grpc
 from gradserve_server.config import Settings
+from gradserve_server.models.loading import ModelLoadError
 from gradserve_server.models.repository import Repository, read_specs
+from gradserve_server.models.stylizer import read_stylizer_specs
 from gradserve_server.observability.health import Health
 from gradserve_server.observability.metrics import Metrics
 from gradserve_server.rpc.interceptors import Interceptor
@@ -62,6 +64,9 @@ class Server:
         """
         settings = self._settings
         specs = read_specs(settings.models)
+        stylizer_specs = read_stylizer_specs(settings.models)
+        if twice := {spec.name for spec in specs} & {spec.name for spec in stylizer_specs}:
+            raise ModelLoadError(f"{min(twice)!r} is the name of a model and of a stylizer: rename one")
         self.worker.start()
         explainer_service_pb2_grpc.add_ExplainerServiceServicer_to_server(self._servicer, self._server)
         await self._health.add_to(self._server)
@@ -75,7 +80,8 @@ class Server:
         self._metrics_server, self._metrics_thread = start_http_server(int(port), host, self.metrics.registry)
         self.metrics_port = self._metrics_server.server_port
         models = [await asyncio.wrap_future(self.worker.load(spec)) for spec in specs]
-        for model in models:
+        stylizers = [await asyncio.wrap_future(self.worker.load(spec)) for spec in stylizer_specs]
+        for model in (*models, *stylizers):
             calibration = self.worker.calibrations[model.name]
             log.info(
                 "model %s (%s, %s, %s) on %s: %d rows per pass, %.1f ms a row",
@@ -87,7 +93,7 @@ class Server:
                 calibration.pass_rows,
                 calibration.row_seconds * 1000,
             )
-        self._servicer.repository = Repository(tuple(models))
+        self._servicer.repository = Repository(tuple(models), tuple(stylizers))
         await self._health.set_ready(True)
         log.info("serving on port %d, metrics on port %d", self.port, self.metrics_port)
 

@@ -5,13 +5,15 @@ import pytest
 
 from gradserve import Client
 from gradserve.v1 import explainer_service_pb2_grpc, model_pb2
+from gradserve_server.models.stylizer import EMBEDDED_STYLIZERS
 
 NAMES = ["efficientnet_lite0", "in_float64", "without_rectifier", "without_layers", "of_fixed_size"]
+STYLIZERS = [spec.name for spec in EMBEDDED_STYLIZERS]
 
 
 def test_models_say_what_they_are(client: Client) -> None:
     models = {model.name: model for model in client.list_models()}
-    assert list(models) == NAMES
+    assert list(models) == NAMES + STYLIZERS
     embedded = models["efficientnet_lite0"]
     assert embedded.architecture == "embedded:efficientnet_lite0"
     assert embedded.version == "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -44,13 +46,20 @@ def test_pages(address: str) -> None:
         stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
         found, token = [], ""
         for _ in range(4):
-            page = stub.ListModels(model_pb2.ListModelsRequest(page_size=3, page_token=token))
+            page = stub.ListModels(
+                model_pb2.ListModelsRequest(page_size=3, page_token=token, kind=model_pb2.MODEL_KIND_CLASSIFIER)
+            )
             found.append([model.name for model in page.models])
             if not (token := page.next_page_token):
                 break
         assert found == [NAMES[:3], NAMES[3:]]
-        stylizers = stub.ListModels(model_pb2.ListModelsRequest(kind=model_pb2.MODEL_KIND_STYLIZER))
-        assert not stylizers.models
+        stylizers = stub.ListModels(model_pb2.ListModelsRequest(kind=model_pb2.MODEL_KIND_STYLIZER)).models
+        assert [(one.name, one.version) for one in stylizers] == [
+            (spec.name, spec.sha256) for spec in EMBEDDED_STYLIZERS
+        ]
+        assert {one.kind for one in stylizers} == {model_pb2.MODEL_KIND_STYLIZER}
+        assert stylizers[0].calibration.points[0].forward_ms > 0
+        assert not stylizers[0].methods
         for bad in ({"page_size": -1}, {"page_token": "x"}, {"page_token": "99"}):
             with pytest.raises(grpc.RpcError) as caught:
                 stub.ListModels(model_pb2.ListModelsRequest(**bad))

@@ -38,7 +38,7 @@ class Answer:
 
     @property
     def logits(self) -> Tensor:
-        """Logits, [rows, classes]."""
+        """Logits, [rows, classes]; of a stylizer its pictures, [rows, 3, height, width]."""
         return _present(self._logits, "logits")
 
 

@@ -108,7 +108,7 @@ class Query:
         root: Layer with respect to whose output the gradient is taken; None for the rows themselves.
         rule: How gradients pass rectifiers, or other operations.
         capture: Names of layers whose activations to return.
-        logits: Whether to return logits even if the objective does not need them.
+        logits: Whether to return logits even if the objective does not need them; of a stylizer, its pictures.
         replace: Layers and what takes their outputs' place, [rows, ...] of each output's shape: the forward goes on
             from these values. A replaced layer that is captured, or that the gradient ends at, has these values.
         attention: How to fuse the heads of the attention matrices to return; None returns none. Only of a model without

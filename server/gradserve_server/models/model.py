@@ -30,7 +30,7 @@ class Model:
         dtype: Arithmetic.
         preprocessing: What it expects of an image.
         labels: Labels by class index; empty when it has none.
-        class_count: Number of classes.
+        class_count: Number of classes; 0 for a stylizer.
         layers: Layers a caller can name, in the order their outputs are ready.
         default_layer: Layer of class activation maps when the caller names none; empty when none suits.
         rectifiers: What is known of its rectifiers.
@@ -62,6 +62,11 @@ class Model:
     def network(self, layers: AbstractSet[str]) -> nn.Module:
         """Returns the network to run when these layers are read: the folded one, unless it changes one of them."""
         return self.module if self.folded.layers & layers else self.folded.module
+
+    @property
+    def is_stylizer(self) -> bool:
+        """Whether it returns pictures [rows, 3, height, width] where a classifier returns logits."""
+        return not self.class_count
 
     @cached_property
     def _layers_by_name(self) -> dict[str, Layer]:

@@ -14,9 +14,10 @@ from gradserve_server.models.preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class Repository:
-    """The models that are served, the default one first."""
+    """The models that are served, the default one first, and the stylizers."""
 
     models: tuple[Model, ...]
+    stylizers: tuple[Model, ...] = ()
 
     def get(self, name: str) -> Model:
         """Returns the model called `name`; the default model for an empty name.
@@ -35,6 +36,23 @@ class Repository:
             field="model",
             reason="UNKNOWN_MODEL",
             metadata={"model": name, "nearest": near},
+        )
+
+    def get_stylizer(self, name: str) -> Model:
+        """Returns the stylizer called `name`.
+
+        Raises:
+            NotFound: There is none; the three nearest are named.
+        """
+        for stylizer in self.stylizers:
+            if stylizer.name == name:
+                return stylizer
+        near = ", ".join(nearest(name, [stylizer.name for stylizer in self.stylizers]))
+        raise NotFound(
+            f"no stylizer {name!r}; nearest: {near or 'none'}",
+            field="stylizer",
+            reason="UNKNOWN_STYLIZER",
+            metadata={"stylizer": name, "nearest": near},
         )
 
 

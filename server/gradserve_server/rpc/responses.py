@@ -76,7 +76,7 @@ def list_models_response(
 ) -> model_pb2.ListModelsResponse:
     """Builds one page of the answer to a ListModels request."""
     return model_pb2.ListModelsResponse(
-        models=[_model(model, calibrations[model.name]) for model in models],
+        models=[(_stylizer if model.is_stylizer else _model)(model, calibrations[model.name]) for model in models],
         next_page_token=next_page_token,
         limits=model_pb2.Limits(
             image_bytes=settings.image_bytes,
@@ -227,11 +227,29 @@ def _model(model: Model, calibration: Calibration) -> model_pb2.Model:
             for name, method in sorted(METHODS.items())
             for reason in [refusal(method, model)]
         ],
-        calibration=model_pb2.Calibration(
-            pass_rows=calibration.pass_rows,
-            points=[
-                model_pb2.CalibrationPoint(rows=point.rows, forward_ms=point.forward_ms, gradient_ms=point.gradient_ms)
-                for point in calibration.points
-            ],
-        ),
+        calibration=_calibration(calibration),
+    )
+
+
+def _stylizer(model: Model, calibration: Calibration) -> model_pb2.Model:
+    return model_pb2.Model(
+        name=model.name,
+        version=model.version,
+        kind=model_pb2.MODEL_KIND_STYLIZER,
+        state=model_pb2.MODEL_STATE_READY,
+        architecture=model.architecture,
+        precision=model.precision,
+        device=str(model.device),
+        input_size=[model.preprocessing.height, model.preprocessing.width],
+        calibration=_calibration(calibration),
+    )
+
+
+def _calibration(calibration: Calibration) -> model_pb2.Calibration:
+    return model_pb2.Calibration(
+        pass_rows=calibration.pass_rows,
+        points=[
+            model_pb2.CalibrationPoint(rows=point.rows, forward_ms=point.forward_ms, gradient_ms=point.gradient_ms)
+            for point in calibration.points
+        ],
     )

@@ -114,9 +114,10 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         """Lists the models with their layers, classes, methods and limits."""
         if not 0 <= request.page_size <= 1000:
             raise InvalidInput(f"must be 0 to 1000, not {request.page_size}", field="page_size")
-        served = self._models().models
-        classifiers = request.kind in (model_pb2.MODEL_KIND_UNSPECIFIED, model_pb2.MODEL_KIND_CLASSIFIER)
-        listed = served if classifiers else ()
+        repository = self._models()
+        every = request.kind == model_pb2.MODEL_KIND_UNSPECIFIED
+        listed = repository.models if every or request.kind == model_pb2.MODEL_KIND_CLASSIFIER else ()
+        listed += repository.stylizers if every or request.kind == model_pb2.MODEL_KIND_STYLIZER else ()
         start = int(request.page_token) if request.page_token.isascii() and request.page_token.isdigit() else 0
         if request.page_token and not 0 < start < len(listed):
             raise InvalidInput("give the next_page_token of an answer to the same request", field="page_token")

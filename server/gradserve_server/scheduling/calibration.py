@@ -25,12 +25,17 @@ class CalibrationPoint:
     Attributes:
         rows: Rows in the pass.
         forward_ms: Milliseconds of a forward.
-        gradient_ms: Milliseconds of a forward and a backward.
+        gradient_ms: Milliseconds of a forward and a backward; 0 for a stylizer, which nobody differentiates.
     """
 
     rows: int
     forward_ms: float
     gradient_ms: float
+
+    @property
+    def most_ms(self) -> float:
+        """Milliseconds of the dearest pass."""
+        return self.gradient_ms or self.forward_ms
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,9 @@ class Calibration:
 
     @property
     def row_seconds(self) -> float:
-        """Seconds that a row with its gradient costs in a full pass."""
+        """Seconds that a row costs in a full pass, with its gradient if it can have one."""
         full = next(point for point in self.points if point.rows == self.pass_rows)
-        return full.gradient_ms / full.rows / 1000
+        return full.most_ms / full.rows / 1000
 
 
 def calibrate(model: Model, pass_rows: int | None = None, *, seconds: float = 4.0) -> Calibration:
@@ -74,7 +79,7 @@ def calibrate(model: Model, pass_rows: int | None = None, *, seconds: float = 4.
 
 
 def _throughput(point: CalibrationPoint) -> float:
-    return point.rows / point.gradient_ms
+    return point.rows / point.most_ms
 
 
 def _measure(model: Model, rows: int) -> CalibrationPoint:
@@ -90,7 +95,8 @@ def _measure(model: Model, rows: int) -> CalibrationPoint:
             measured.append(_timed(lambda: run(model, bundles), model.device))
         return min(measured)
 
-    return CalibrationPoint(rows, milliseconds(Query(images, logits=True)), milliseconds(Query(images, class_score(0))))
+    forward_ms = milliseconds(Query(images, logits=True))
+    return CalibrationPoint(rows, forward_ms, 0.0 if model.is_stylizer else milliseconds(Query(images, class_score(0))))
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:

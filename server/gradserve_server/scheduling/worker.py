@@ -21,6 +21,7 @@ from gradserve_server.autograd.passes import PassKey, run
 from gradserve_server.errors import Expired, Overloaded, Unavailable
 from gradserve_server.models.loading import ModelSpec, load
 from gradserve_server.models.model import Model
+from gradserve_server.models.stylizer import StylizerSpec, load_stylizer
 from gradserve_server.observability.metrics import Metrics
 from gradserve_server.scheduling.calibration import Calibration, calibrate
 from gradserve_server.scheduling.isolation import run_isolated
@@ -76,8 +77,8 @@ class Worker:
         """Whether the thread serves jobs."""
         return self._thread.is_alive() and self._failed is None
 
-    def load(self, spec: ModelSpec) -> "Future[Model]":
-        """Loads a model, measures its passes and returns it.
+    def load(self, spec: ModelSpec | StylizerSpec) -> "Future[Model]":
+        """Loads a model or a stylizer, measures its passes and returns it.
 
         Raises (in the future):
             ModelLoadError: It cannot be loaded.
@@ -158,10 +159,11 @@ class Worker:
             self._run(packed)
         return True
 
-    def _load(self, spec: ModelSpec) -> Model:
+    def _load(self, spec: ModelSpec | StylizerSpec) -> Model:
         started = time.perf_counter()
         gpu = "cuda:0" if torch.cuda.is_available() else "cpu"
-        model = load(spec, torch.device(gpu if self._device == "auto" else self._device))
+        device = torch.device(gpu if self._device == "auto" else self._device)
+        model = load_stylizer(spec, device) if isinstance(spec, StylizerSpec) else load(spec, device)
         calibration = self.calibrations[model.name] = calibrate(model, self._pass_rows)
         self._metrics.model_load_seconds.labels(model.name).set(time.perf_counter() - started)
         self._metrics.model_info.labels(model.name, model.version, model.precision).set(1)

@@ -1,0 +1,1 @@
+"""Teaching a network one style (Johnson, Alahi, Fei-Fei 2016)."""

@@ -230,10 +230,17 @@ class Client:
 
     async def list_models(self, *, timeout: float | None = None) -> list[Model]:
         """Lists the models, the default one first. See `gradserve.Client.list_models`."""
+        return await self._list(model_pb2.MODEL_KIND_CLASSIFIER, timeout)
+
+    async def list_stylizers(self, *, timeout: float | None = None) -> list[Model]:
+        """Lists the networks trained for one style. See `gradserve.Client.list_stylizers`."""
+        return await self._list(model_pb2.MODEL_KIND_STYLIZER, timeout)
+
+    async def _list(self, kind: model_pb2.ModelKind, timeout: float | None) -> list[Model]:
         found: list[Model] = []
         token = ""
         while True:
-            request = model_pb2.ListModelsRequest(page_token=token)
+            request = model_pb2.ListModelsRequest(page_token=token, kind=kind)
             with typed_errors():
                 response: model_pb2.ListModelsResponse = await self._stub.ListModels(
                     request, timeout=timeout or self._timeout

@@ -340,10 +340,21 @@ class Client:
         Raises:
             GradserveError: As in `explain`.
         """
+        return self._list(model_pb2.MODEL_KIND_CLASSIFIER, timeout)
+
+    def list_stylizers(self, *, timeout: float | None = None) -> list[Model]:
+        """Lists the networks trained for one style, for the argument `stylizer` of `stylize`.
+
+        Raises:
+            GradserveError: As in `explain`.
+        """
+        return self._list(model_pb2.MODEL_KIND_STYLIZER, timeout)
+
+    def _list(self, kind: model_pb2.ModelKind, timeout: float | None) -> list[Model]:
         found: list[Model] = []
         token = ""
         while True:
-            request = model_pb2.ListModelsRequest(page_token=token)
+            request = model_pb2.ListModelsRequest(page_token=token, kind=kind)
             with typed_errors():
                 response: model_pb2.ListModelsResponse = self._stub.ListModels(
                     request, timeout=timeout or self._timeout

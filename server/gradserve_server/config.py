@@ -34,6 +34,7 @@ class Settings:
     images: int = _setting(16, "largest number of images optimised together", int)
     maximize_pixels: int = _setting(4 << 20, "largest number of pixels of all images of one Maximize request", int)
     stylize_side_px: int = _setting(1024, "longer side of a stylised image in pixels at most", int)
+    stylizer_pixels: int = _setting(24_000_000, "largest number of pixels of a picture that a stylizer makes", int)
     drain_seconds: float = _setting(30.0, "time for requests in flight to end after SIGTERM, in seconds", float)
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
 

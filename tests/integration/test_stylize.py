@@ -294,5 +294,50 @@ def test_the_command_saves_the_image(address: str, tmp_path, capsys: pytest.Capt
     assert caught.value.code == 2
 
 
-def test_the_limit_is_listed(client: Client) -> None:
-    assert client.list_models()[0].limits["stylize_side_px"] == 1024
+def test_the_limits_are_listed(client: Client) -> None:
+    limits = client.list_models()[0].limits
+    assert limits["stylize_side_px"] == 1024
+    assert limits["stylizer_pixels"] == 24_000_000
+
+
+class TestTrainedNetworks:
+    def test_they_are_listed_apart_from_the_models(self, client: Client) -> None:
+        names = {stylizer.name for stylizer in client.list_stylizers()}
+        assert names == {"stained_glass", "brush_strokes"}
+        assert not names & {model.name for model in client.list_models()}
+
+    def test_one_pass_gives_the_style(self, server: Server, client: Client) -> None:
+        content = photograph("chelsea")
+        before = sample(server, "gradserve_pass_rows_count")
+        result = client.stylize(content, stylizer="stained_glass", size=128).result()
+        assert sample(server, "gradserve_pass_rows_count") == before + 1
+        assert result.image.size == (128, round(128 * content.shape[0] / content.shape[1]))
+        assert result.stop_reason == "completed"
+        assert result.metadata.model == "stained_glass"
+        assert len(result.losses) == 0
+        small = np.asarray(Image.fromarray(content).resize(result.image.size, Image.Resampling.BICUBIC), np.float64)
+        changed = np.asarray(result.image, np.float64)
+        # Another picture, of the same thing.
+        assert np.abs(changed - small).mean() > 15
+        assert np.corrcoef(changed.mean(2).ravel(), small.mean(2).ravel())[0, 1] > 0.5
+
+    async def test_callers_with_images_of_one_size_share_a_pass(self, server: Server, address: str) -> None:
+        content = photograph("chelsea")
+        async with aio.Client(address) as client:
+            one = await client.stylize(content, stylizer="brush_strokes", size=96).result()
+            calls = [client.stylize(content, stylizer="brush_strokes", size=96).result() for _ in range(6)]
+            results = await asyncio.gather(*calls)
+        assert max(result.metadata.mean_pass_programs for result in results) > 1
+        for result in results:
+            assert np.abs(np.asarray(result.image, int) - np.asarray(one.image, int)).max() <= 1
+
+    def test_what_is_too_large_is_refused_by_its_field(self, client: Client) -> None:
+        with pytest.raises(InvalidRequest) as caught:
+            client.stylize(CAT, stylizer="stained_glass", size=20_000).result()
+        assert caught.value.violations[0].field == "size_px"
+        assert "24000000" in str(caught.value)
+
+    def test_an_unknown_one_is_not_found_and_the_nearest_is_named(self, client: Client) -> None:
+        with pytest.raises(NotFound) as caught:
+            client.stylize(CAT, stylizer="stained_glas").result()
+        assert "stained_glass" in str(caught.value)

@@ -122,7 +122,7 @@ class CalibrationPoint(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., forward_ms: _Optional[float] = ..., gradient_ms: _Optional[float] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("image_bytes", "image_pixels", "methods", "targets", "objectives", "steps", "images", "stylize_side_px", "color_maps", "heatmap_bytes", "maximize_pixels")
+    __slots__ = ("image_bytes", "image_pixels", "methods", "targets", "objectives", "steps", "images", "stylize_side_px", "color_maps", "heatmap_bytes", "maximize_pixels", "stylizer_pixels")
     IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_PIXELS_FIELD_NUMBER: _ClassVar[int]
     METHODS_FIELD_NUMBER: _ClassVar[int]
@@ -134,6 +134,7 @@ class Limits(_message.Message):
     COLOR_MAPS_FIELD_NUMBER: _ClassVar[int]
     HEATMAP_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAXIMIZE_PIXELS_FIELD_NUMBER: _ClassVar[int]
+    STYLIZER_PIXELS_FIELD_NUMBER: _ClassVar[int]
     image_bytes: int
     image_pixels: int
     methods: int
@@ -145,4 +146,5 @@ class Limits(_message.Message):
     color_maps: _containers.RepeatedScalarFieldContainer[str]
     heatmap_bytes: int
     maximize_pixels: int
-    def __init__(self, image_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., methods: _Optional[int] = ..., targets: _Optional[int] = ..., objectives: _Optional[int] = ..., steps: _Optional[int] = ..., images: _Optional[int] = ..., stylize_side_px: _Optional[int] = ..., color_maps: _Optional[_Iterable[str]] = ..., heatmap_bytes: _Optional[int] = ..., maximize_pixels: _Optional[int] = ...) -> None: ...
+    stylizer_pixels: int
+    def __init__(self, image_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., methods: _Optional[int] = ..., targets: _Optional[int] = ..., objectives: _Optional[int] = ..., steps: _Optional[int] = ..., images: _Optional[int] = ..., stylize_side_px: _Optional[int] = ..., color_maps: _Optional[_Iterable[str]] = ..., heatmap_bytes: _Optional[int] = ..., maximize_pixels: _Optional[int] = ..., stylizer_pixels: _Optional[int] = ...) -> None: ...

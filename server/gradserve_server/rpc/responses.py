@@ -90,6 +90,7 @@ def list_models_response(
             images=settings.images,
             maximize_pixels=settings.maximize_pixels,
             stylize_side_px=settings.stylize_side_px,
+            stylizer_pixels=settings.stylizer_pixels,
         ),
     )
 

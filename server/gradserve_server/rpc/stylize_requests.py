@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from gradserve.v1 import image_pb2, stylize_pb2
 from gradserve_server.config import Settings
-from gradserve_server.errors import InvalidInput, NotFound, RequestError, Unsupported
+from gradserve_server.errors import InvalidInput, RequestError, Unsupported
 from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.encode import ImageFormat
 from gradserve_server.imaging.geometry import as_float
@@ -26,6 +26,7 @@ from gradserve_server.rpc.targets import check_count
 Number = TypeVar("Number", int, float)
 
 SHORTEST_SIDE = 16
+LONGEST_SIDE = 32768
 MOST_LEVELS = 6
 LARGEST_WEIGHT = 1e6
 RATIO_TOLERANCE = 0.01
@@ -45,15 +46,20 @@ class Optimization:
     style_weights: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class FeedForward:
+    """Style transfer by a network that learned the style."""
+
+
 @dataclass(frozen=True, eq=False)
 class StylizeCall:
     """A checked request.
 
     Attributes:
-        model: The network that gives the features.
+        model: The network that gives the features, or the stylizer.
         style: Where the style comes from.
-        images: What the program takes, each [1, 3, height, width] in 0..1: the content, the styles, and the mask if
-            there is one.
+        images: What the program takes, each [1, 3, height, width] in 0..1: the content; by optimisation also the
+            styles, and the mask if there is one.
         seed: Seed of all random draws.
         preview_interval_steps: Steps between previews; 0 for none.
         format: File format of pictures.
@@ -61,7 +67,7 @@ class StylizeCall:
     """
 
     model: Model
-    style: Optimization
+    style: Optimization | FeedForward
     images: tuple[npt.NDArray[np.float32], ...]
     seed: int
     preview_interval_steps: int
@@ -83,36 +89,56 @@ def stylize_call(request: stylize_pb2.StylizeRequest, repository: Repository, se
         "format": enum_field(ImageFormat, request, "format") or ImageFormat.PNG,
         "margin_seconds": margin_seconds(request),
     }
-    if request.HasField("size_px"):
-        in_range(request.size_px, SHORTEST_SIDE, settings.stylize_side_px, "size_px")
+    style: Optimization | FeedForward
     match request.WhichOneof("style"):
         case "optimization":
             model, style, images = _optimization(request, repository, settings)
         case "feed_forward":
-            raise _no_stylizer(request.feed_forward.stylizer)
+            style = FeedForward()
+            model, images = _feed_forward(request, repository, settings)
         case _:
             raise InvalidInput("give one of optimization, feed_forward", field="style", reason="MISSING_STYLE")
     return StylizeCall(model=model, style=style, images=images, **facts)
 
 
-def content_pixels(request: stylize_pb2.StylizeRequest, settings: Settings) -> Pixels:
-    """Decodes the content at the size of the result.
-
-    Raises:
-        InvalidInput: It is missing or damaged, or its size cannot be served.
-    """
+def _content(request: stylize_pb2.StylizeRequest, longest: int, settings: Settings) -> Pixels:
+    """Decodes the content at the size of the result, whose longer side has at most `longest` pixels."""
+    if request.HasField("size_px"):
+        in_range(request.size_px, SHORTEST_SIDE, longest, "size_px")
     pixels = _read(request.content, "content", settings)
     longer = max(pixels.shape[:2])
     side = request.size_px if request.HasField("size_px") else longer
-    if side > settings.stylize_side_px:
+    if side > longest:
         raise InvalidInput(
-            f"the content's longer side has {longer} pixels; at most {settings.stylize_side_px} are served: "
-            "give `size_px`",
+            f"the content's longer side has {longer} pixels; at most {longest} are served: give `size_px`",
             field="content",
             reason="IMAGE_TOO_LARGE",
-            metadata={"side_px": str(longer), "max_side_px": str(settings.stylize_side_px)},
+            metadata={"side_px": str(longer), "max_side_px": str(longest)},
         )
     return _scaled(pixels, side, "size_px" if request.HasField("size_px") else "content")
+
+
+def _feed_forward(
+    request: stylize_pb2.StylizeRequest, repository: Repository, settings: Settings
+) -> tuple[Model, tuple[npt.NDArray[np.float32], ...]]:
+    name = request.feed_forward.stylizer
+    try:
+        if not name:
+            raise InvalidInput("give the name of a stylizer", field="stylizer", reason="MISSING_STYLIZER")
+        stylizer = repository.get_stylizer(name)
+    except RequestError as error:
+        raise error.within("feed_forward") from error.__cause__
+    content = _content(request, LONGEST_SIDE, settings)
+    height, width = content.shape[:2]
+    if height * width > settings.stylizer_pixels:
+        raise InvalidInput(
+            f"the picture would have {width} x {height} pixels; at most {settings.stylizer_pixels} in all are served: "
+            "give a smaller `size_px`",
+            field="size_px" if request.HasField("size_px") else "content",
+            reason="IMAGE_TOO_LARGE",
+            metadata={"pixels": str(height * width), "max_pixels": str(settings.stylizer_pixels)},
+        )
+    return stylizer, (_rows(content),)
 
 
 def _optimization(
@@ -125,7 +151,7 @@ def _optimization(
         recipe = _recipe(options, model, settings)
     except RequestError as error:
         raise error.within("optimization") from error.__cause__
-    content = content_pixels(request, settings)
+    content = _content(request, settings.stylize_side_px, settings)
     try:
         styles = [
             _style_pixels(style.image, f"styles[{index}].image", max(content.shape[:2]), settings)
@@ -137,8 +163,11 @@ def _optimization(
             images.append(_mask(options.mask, content, settings))
     except RequestError as error:
         raise error.within("optimization") from error.__cause__
-    rows = tuple(np.ascontiguousarray(as_float(pixels).transpose(2, 0, 1)[None]) for pixels in images)
-    return model, Optimization(recipe, weights), rows
+    return model, Optimization(recipe, weights), tuple(map(_rows, images))
+
+
+def _rows(pixels: Pixels) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(as_float(pixels).transpose(2, 0, 1)[None])
 
 
 def _style_weights(styles: Sequence[stylize_pb2.WeightedStyle], settings: Settings) -> tuple[float, ...]:
@@ -301,14 +330,3 @@ def _scaled(pixels: Pixels, side: int, field: str) -> Pixels:
             metadata={"width": str(size[1]), "height": str(size[0]), "min_side_px": str(SHORTEST_SIDE)},
         )
     return resize(pixels, *size)
-
-
-def _no_stylizer(name: str) -> RequestError:
-    if not name:
-        return InvalidInput("give the name of a stylizer", field="feed_forward.stylizer", reason="MISSING_STYLIZER")
-    return NotFound(
-        f"no stylizer {name!r}; nearest: none",
-        field="feed_forward.stylizer",
-        reason="UNKNOWN_STYLIZER",
-        metadata={"stylizer": name, "nearest": ""},
-    )

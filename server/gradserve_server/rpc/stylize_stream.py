@@ -2,15 +2,20 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
+
+import numpy.typing as npt
 
 from gradserve.v1 import maximize_pb2, stylize_pb2
+from gradserve_server.autograd.program import Program
 from gradserve_server.errors import RequestError, Unsupported
 from gradserve_server.programs.ascent import Normalization
+from gradserve_server.programs.stylize.feed_forward import feed_forward
 from gradserve_server.programs.stylize.optimize import StyleTask, Stylized, stylize
 from gradserve_server.rpc.iterations import Context, InPool, watched
 from gradserve_server.rpc.maximize_responses import picture
 from gradserve_server.rpc.responses import metadata
-from gradserve_server.rpc.stylize_requests import StylizeCall
+from gradserve_server.rpc.stylize_requests import FeedForward, StylizeCall
 from gradserve_server.scheduling.job import Job, Outcome, Priority
 from gradserve_server.scheduling.worker import Worker
 
@@ -32,9 +37,15 @@ async def answer(call: StylizeCall, worker: Worker, in_pool: InPool, context: Co
     await context.write(stylize_pb2.StylizeResponse(result=message))
 
 
-def result_message(call: StylizeCall, outcome: Outcome[Stylized]) -> stylize_pb2.StylizeResult:
+def result_message(
+    call: StylizeCall, outcome: Outcome[Stylized] | Outcome[npt.NDArray[Any]]
+) -> stylize_pb2.StylizeResult:
     """Builds the last event of the answer. Encodes: for the pool."""
+    facts = metadata(call.model, outcome.usage, call.seed)
     found = outcome.result
+    if not isinstance(found, Stylized):
+        reason = "STOP_REASON_COMPLETED"
+        return stylize_pb2.StylizeResult(image=picture(found, call.format), stop_reason=reason, metadata=facts)
     return stylize_pb2.StylizeResult(
         image=picture(found.pixels, call.format),
         losses=found.losses.tolist(),
@@ -42,11 +53,23 @@ def result_message(call: StylizeCall, outcome: Outcome[Stylized]) -> stylize_pb2
             content=found.content, style=found.style, total_variation=found.total_variation
         ),
         stop_reason=f"STOP_REASON_{found.stop_reason.name}",
-        metadata=metadata(call.model, outcome.usage, call.seed),
+        metadata=facts,
     )
 
 
-def _job(call: StylizeCall, ends: Callable[[], bool], deadline: float) -> Job[Stylized]:
+def _job(call: StylizeCall, ends: Callable[[], bool], deadline: float) -> Job[Any]:
+    return Job(
+        model=call.model,
+        start=_program(call, ends),
+        inputs=call.images,
+        priority=Priority.ITERATIVE,
+        deadline=deadline,
+    )
+
+
+def _program(call: StylizeCall, ends: Callable[[], bool]) -> Callable[..., Program[Any]]:
+    if isinstance(call.style, FeedForward):
+        return partial(feed_forward, statistics=[layer.name for layer in call.model.layers])
     preprocessing = call.model.preprocessing
     task = StyleTask(
         recipe=call.style.recipe,
@@ -56,13 +79,7 @@ def _job(call: StylizeCall, ends: Callable[[], bool], deadline: float) -> Job[St
         preview_interval_steps=call.preview_interval_steps,
         ends=ends,
     )
-    return Job(
-        model=call.model,
-        start=partial(stylize, task=task),
-        inputs=call.images,
-        priority=Priority.ITERATIVE,
-        deadline=deadline,
-    )
+    return partial(stylize, task=task)
 
 
 def _progress(message: maximize_pb2.Progress) -> stylize_pb2.StylizeResponse:
@@ -74,7 +91,7 @@ def _size_refusal(call: StylizeCall) -> RequestError | None:
     preprocessing = call.model.preprocessing
     expected = (preprocessing.height, preprocessing.width)
     sizes = {image.shape[2:] for image in call.images}
-    if sizes == {expected} and call.style.recipe.pyramid_levels == 1:
+    if isinstance(call.style, FeedForward) or (sizes == {expected} and call.style.recipe.pyramid_levels == 1):
         return None
     return Unsupported(
         f"model {call.model.name!r} failed on images of these sizes: use a convolutional network, or images of "

@@ -3,6 +3,9 @@
 Photographs the stylizer never saw; the loss it was trained on, at the weights it was trained with. Adam climbs down
 from the photograph, and from noise, as in the paper's comparison, until the loss is that of the stylizer's picture or
 the steps run out. What counts is the ratio of both times in this run.
+
+How many steps a pass is worth depends on the loss; what a step costs, on the network whose features it compares. The
+last lines measure that of VGG-16, which the paper used, at random weights: what a step costs does not depend on them.
 """
 
 import argparse
@@ -18,13 +21,14 @@ ALLOCATOR = keep_freed_memory()
 import numpy as np  # noqa: E402
 import skimage.data  # noqa: E402
 import torch  # noqa: E402
+import torchvision  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
 from gradserve_server.imaging.crop import centre_square  # noqa: E402
 from gradserve_server.imaging.resize import resize  # noqa: E402
-from gradserve_server.models.loading import embedded_spec, load  # noqa: E402
+from gradserve_server.models.loading import ModelSpec, embedded_spec, load, prepare  # noqa: E402
 from gradserve_server.models.stylizer import EMBEDDED_STYLIZERS, load_stylizer  # noqa: E402
-from gradserve_server.training.perceptual import Layers, PerceptualLoss, Weights  # noqa: E402
+from gradserve_server.training.perceptual import Layers, PerceptualLoss, Weights, default_layers  # noqa: E402
 from gradserve_server.training.photographs import read_image  # noqa: E402
 from gradserve_server.training.trainer import Plan, as_images, begun  # noqa: E402
 
@@ -55,6 +59,9 @@ def main() -> None:
         layers = Layers(**{key: tuple(names) for key, names in json.loads(facts["layers"]).items()})
         loss = PerceptualLoss(model, style, layers, Weights(**json.loads(facts["weights"])))
         found.append(_measured(spec.name, loss, stylizer.module, facts, photographs, parsed.steps))
+        ratio = _vgg_step(style, stylizer.module, photographs[:1])
+        print(f"  a step with VGG-16's features: {ratio:.1f} times one pass", flush=True)
+        found[-1]["vgg16_step"] = round(ratio, 1)
     OUT.mkdir(exist_ok=True)
     (OUT / "stylizer.json").write_text(json.dumps({"device": str(device), "stylizers": found}, indent=2))
 
@@ -85,6 +92,19 @@ def _measured(name, loss, network, facts, photographs, steps) -> dict[str, objec
             rows.append({"photograph": HELD_OUT[index], "start": start, "steps": taken, "ratio": round(ratio, 1)})
             rows[-1] |= {"reached": round(reached, 4), "wanted": round(wanted, 4)}
     return {"stylizer": name, "untrained": before, "photographs": untouched, "trained": after, "against": rows}
+
+
+def _vgg_step(style, network, photograph) -> float:
+    """Returns what a step of the optimisation costs with the paper's feature network, in passes."""
+    spec = ModelSpec(name="vgg16", architecture="torchvision:vgg16")
+    model = prepare(torchvision.models.vgg16(weights=None), "0" * 64, spec, photograph.device)
+    loss = PerceptualLoss(model, style, default_layers(model), Weights(1.0, 1.0, 0.0))
+    ratios = []
+    for _ in range(5):
+        _, seconds, _ = _optimised(loss, photograph, "photograph", -1.0, 1)
+        with torch.no_grad():
+            ratios.append(seconds / _seconds(network, 255 * photograph))
+    return statistics.median(ratios)
 
 
 def _optimised(loss, photograph, start, wanted, steps) -> tuple[int, float, float]:

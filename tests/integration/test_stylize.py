@@ -334,7 +334,7 @@ class TestTrainedNetworks:
     def test_what_is_too_large_is_refused_by_its_field(self, client: Client) -> None:
         with pytest.raises(InvalidRequest) as caught:
             client.stylize(CAT, stylizer="stained_glass", size=20_000).result()
-        assert caught.value.violations[0].field == "size_px"
+        assert caught.value.field_violations[0].field == "size_px"
         assert "24000000" in str(caught.value)
 
     def test_an_unknown_one_is_not_found_and_the_nearest_is_named(self, client: Client) -> None:

@@ -7,14 +7,20 @@ from enum import Enum
 
 import torch
 from torch import Tensor, nn
+from torch.export.unflatten import InterpreterModule
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
+
+from gradserve_server.models.operations import BATCH_NORM, CONVOLUTIONS, ELEMENTWISE, MAX_POOL, operation
 
 EXTRA_TOKENS = 16
 """Most tokens of a sequence that stand before those of the image: class, distillation and register tokens."""
 
 _CHANNELS_FIRST = (nn.Conv2d, _BatchNorm, _MaxPoolNd, _AvgPoolNd, _AdaptiveMaxPoolNd, _AdaptiveAvgPoolNd)
 """Modules whose outputs are [rows, channels, height, width] for certain."""
+
+_POSITIONAL = frozenset((*CONVOLUTIONS, BATCH_NORM, MAX_POOL, "avg_pool2d", "adaptive_avg_pool2d"))
+"""Operations of such modules, as an exported program calls them."""
 
 
 class Arrangement(Enum):
@@ -91,6 +97,19 @@ class Layer:
                 return positions.reshape(*positions.shape[:2], self.grid.height, self.grid.width)
 
 
+def kind_of(module: nn.Module) -> str:
+    """Returns the class name of a module; for one of an exported program, that of the module it was."""
+    name = module.type_name() if isinstance(module, InterpreterModule) else None
+    return name.rpartition(".")[2] if name else type(module).__name__
+
+
+def _is_channels_first(module: nn.Module) -> bool:
+    if isinstance(module, InterpreterModule):
+        called = {operation(node.target) for node in module.graph.nodes if node.op.startswith("call")}
+        return bool(called & _POSITIONAL) and called <= _POSITIONAL | ELEMENTWISE
+    return isinstance(module, _CHANNELS_FIRST)
+
+
 def trace_layers(module: nn.Module, sample: Tensor) -> tuple[Layer, ...]:
     """Runs `module` on `sample` and returns its layers in the order their outputs are ready.
 
@@ -118,16 +137,16 @@ def trace_layers(module: nn.Module, sample: Tensor) -> tuple[Layer, ...]:
             handle.remove()
     once = [(name, submodule, output) for name, submodule, output in ready if calls[name] == 1]
     # A container that ends in a pooling returns the very tensor that the pooling returned.
-    pooled = {id(output) for _, submodule, output in ready if "Pool" in type(submodule).__name__}
+    pooled = {id(output) for _, submodule, output in ready if "Pool" in kind_of(submodule)}
     sizes = {
         (output.shape[2], output.shape[3])
         for _, submodule, output in ready
-        if isinstance(submodule, _CHANNELS_FIRST) and output.ndim == 4
+        if _is_channels_first(submodule) and output.ndim == 4
     }
     layers = tuple(
         Layer(
             name,
-            type(submodule).__name__,
+            kind_of(submodule),
             tuple(output.shape[1:]),
             position,
             id(output) in pooled,
@@ -182,7 +201,7 @@ def _unread(module: nn.Module, sample: Tensor, layers: tuple[Layer, ...]) -> fro
     def read(_module: nn.Module, inputs: tuple[object, ...]) -> None:
         vectors.extend(tensor for tensor in inputs if isinstance(tensor, Tensor) and tensor.ndim == 2)
 
-    linear = [submodule for submodule in module.modules() if type(submodule) is nn.Linear]
+    linear = [submodule for submodule in module.modules() if kind_of(submodule) == "Linear"]
     handles = [submodule.register_forward_pre_hook(read) for submodule in linear]
     handles += [
         module.get_submodule(layer.name).register_forward_hook(

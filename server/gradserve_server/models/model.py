@@ -1,6 +1,7 @@
 """A model ready to be explained."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -31,6 +32,9 @@ class Model:
         default_layer: Layer of class activation maps when the caller names none; empty when none suits.
         rectifiers: What is known of its rectifiers.
         operations: What is known of its operations.
+        number: Number of the version; 0 for a model that has none.
+        limits: Limits of requests to it, below the server's.
+        pin: Whether it stays loaded when memory is short.
     """
 
     name: str
@@ -46,6 +50,19 @@ class Model:
     default_layer: str
     rectifiers: Rectifiers
     operations: Operations = Operations()
+    number: int = 0
+    limits: Mapping[str, int] = field(default_factory=dict)
+    pin: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name and version, as callers write them."""
+        return f"{self.name}@{self.number}" if self.number else self.name
+
+    @cached_property
+    def byte_count(self) -> int:
+        """Bytes of its weights."""
+        return sum(tensor.nbytes for tensor in (*self.module.parameters(), *self.module.buffers()))
 
     @property
     def precision(self) -> str:

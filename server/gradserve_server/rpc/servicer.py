@@ -18,7 +18,7 @@ from gradserve.v1 import (
     stylize_pb2,
 )
 from gradserve_server.config import Settings
-from gradserve_server.errors import InvalidInput, NotServed, Unavailable
+from gradserve_server.errors import InvalidInput, NotServed
 from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.geometry import Placement, fit, model_input
 from gradserve_server.imaging.segmentation import segments
@@ -42,14 +42,14 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         worker: Where programs run.
         pool: Where images are decoded, rendered and encoded.
         settings: The limits.
+        models: Returns what is served at the moment. A request asks once, at its start.
     """
 
-    def __init__(self, worker: Worker, pool: Executor, settings: Settings) -> None:
+    def __init__(self, worker: Worker, pool: Executor, settings: Settings, models: Callable[[], Repository]) -> None:
         self._worker = worker
         self._pool = pool
         self._settings = settings
-        self.repository: Repository | None = None
-        """The models, once they are loaded."""
+        self._models = models
 
     async def Explain(self, request: explain_pb2.ExplainRequest, context: Context) -> explain_pb2.ExplainResponse:  # noqa: N802
         """Says which parts of an image made a model see a class."""
@@ -103,7 +103,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         """Lists the models with their layers, classes, methods and limits."""
         if not 0 <= request.page_size <= 1000:
             raise InvalidInput(f"must be 0 to 1000, not {request.page_size}", field="page_size")
-        served = self._models().models
+        served = self._models().entries
         classifiers = request.kind in (model_pb2.MODEL_KIND_UNSPECIFIED, model_pb2.MODEL_KIND_CLASSIFIER)
         listed = served if classifiers else ()
         start = int(request.page_token) if request.page_token.isascii() and request.page_token.isdigit() else 0
@@ -116,11 +116,6 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             self._settings,
             next_page_token=str(stop) if stop < len(listed) else "",
         )
-
-    def _models(self) -> Repository:
-        if self.repository is None:
-            raise Unavailable("the server is loading its models")
-        return self.repository
 
     async def _in_pool(self, function: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)

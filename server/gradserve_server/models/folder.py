@@ -8,6 +8,7 @@ Nothing in it is written, and nothing of it is run. Files are only looked at her
 they are loaded.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gradserve_server.errors import nearest
+from gradserve_server.models.architectures import EMBEDDED
 from gradserve_server.models.failure import ModelLoadError, one_line
 from gradserve_server.models.specification import SETTINGS, WEIGHTS_SUFFIXES, Allowed, ModelSpec, spec_of
 
@@ -81,7 +83,7 @@ def read_model(folder: Path, allowed: Allowed) -> Listing:
         text = (folder / CONFIG).read_text(encoding="utf-8")
         table = tomllib.loads(text)
         policy = table.pop("versions", LATEST)
-        numbers = _under_policy(policy, _numbers(folder))
+        numbers = _under_policy(policy, _numbers(folder, table))
         return Listing(
             name,
             tuple(_candidate(folder, number, table, allowed) for number in numbers),
@@ -91,15 +93,22 @@ def read_model(folder: Path, allowed: Allowed) -> Listing:
         return Listing(name, error=f"{name}/{CONFIG}: {one_line(error)}")
 
 
-def _numbers(folder: Path) -> list[int]:
-    """Returns the versions that have a file of weights, or need none, the newest first."""
-    names = [path.name for path in folder.iterdir() if path.is_dir() and path.name.isascii() and path.name.isdigit()]
-    return sorted((int(name) for name in names if int(name) > 0 and name == str(int(name))), reverse=True)
+def _numbers(folder: Path, table: Mapping[str, Any]) -> list[int]:
+    """Returns the versions, the newest first. A folder without weights is none: they may be on their way."""
+    given = str(table.get("weights", ""))
+
+    def complete(version: Path) -> bool:
+        if given.endswith(WEIGHTS_SUFFIXES) and "://" not in given:
+            return (version / given).is_file()
+        return bool(given) or any(_weights(version)) or table.get("architecture", EMBEDDED) == EMBEDDED
+
+    names = [path.name for path in folder.iterdir() if path.is_dir() and re.fullmatch("[1-9][0-9]*", path.name)]
+    return sorted((int(name) for name in names if complete(folder / name)), reverse=True)
 
 
 def _under_policy(policy: Any, numbers: list[int]) -> list[int]:
     if not numbers:
-        raise ModelLoadError("there is no version: put the weights into a folder called 1")
+        raise ModelLoadError("there is no version: put weights.safetensors into a folder called 1")
     if policy in (LATEST, ALL):
         return numbers
     if not isinstance(policy, list) or not policy or not all(type(number) is int for number in policy):

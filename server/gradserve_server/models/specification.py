@@ -153,10 +153,10 @@ def _architecture(table: Mapping[str, Any], allowed: Allowed) -> str:
 
 
 def _weights(given: str, folder: Path, allowed: Allowed) -> Path | str:
-    if given.endswith(WEIGHTS_SUFFIXES):
-        return folder / given
     if "://" in given:
         raise ModelLoadError(f"weights are a file, never a URL: {given!r}")
+    if given.endswith(WEIGHTS_SUFFIXES):
+        return folder / given
     if Path(given).suffix or "/" in given:
         raise ModelLoadError(f"weights {given!r} must end in {', '.join(WEIGHTS_SUFFIXES)}")
     if not allowed.downloads:

@@ -117,10 +117,11 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], name: str, architecture
             f"{name} does not fit {architecture}: it {' and '.join(filter(None, (lacks, has)))}; "
             "is it the architecture that was trained?"
         )
-    for entry, value in state.items():
-        wanted = expected[entry]
+    for entry, wanted in expected.items():
+        value = state.get(entry, wanted)
         if value.shape != wanted.shape:
-            classes = "; is class_count right?" if value.shape[1:] == wanted.shape[1:] else ""
+            same = value.shape[1:] == wanted.shape[1:]
+            classes = "; is class_count right, or, without it, the number of labels?" if same else ""
             raise ModelLoadError(
                 f"{name} does not fit {architecture}: {entry} is {list(value.shape)}, not {list(wanted.shape)}{classes}"
             )

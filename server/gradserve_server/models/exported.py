@@ -91,7 +91,17 @@ def load_exported(data: bytes, name: str) -> nn.Module:
     bounds = None if isinstance(rows, int) else program.range_constraints.get(rows.node.expr)
     if bounds is None or int(bounds.lower) > 2 or bounds.upper < 1024:
         raise ModelLoadError(f"{name} was exported for batches of one size; {HOW_TO_EXPORT}")
+    if any(_is_training(node) for node in program.graph.nodes):
+        raise ModelLoadError(f"{name} was exported in training mode, where images change each other; {HOW_TO_EXPORT}")
     return network
+
+
+def _is_training(node: torch.fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    names = [argument.name for argument in schema.arguments] if schema is not None else []
+    given = dict(zip(names, node.args, strict=False)) | node.kwargs
+    # Of batch normalisation and of dropout.
+    return given.get("training") is True or given.get("train") is True
 
 
 def inspected(data: bytes, name: str) -> BytesIO:

@@ -42,10 +42,13 @@ generate: $(INSTALLED) ## Generate the client's code from the protos.
 maximize-check: $(INSTALLED) ## Maximise ten classes by three presets and look at them; takes minutes.
 	$(BIN)/python scripts/check_maximize.py demo/out/maximize
 
+models-check: $(INSTALLED) ## Serve thirteen networks from a repository and compare their logits; takes minutes.
+	$(BIN)/python scripts/check_models.py
+
 bench: $(INSTALLED) ## Measure what the core costs, as ratios.
 	$(BIN)/python benchmarks/core.py
 
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test check generate maximize-check bench clean
+.PHONY: help install demo serve test check generate maximize-check models-check bench clean

@@ -69,7 +69,7 @@ def fit(pixels: Pixels, preprocessing: Preprocessing) -> tuple[Pixels, Placement
     height, width = pixels.shape[:2]
     size = (preprocessing.width, preprocessing.height)
     resized = _resized((width, height), preprocessing)
-    starts = [round((length - crop) / 2) for length, crop in zip(resized, size, strict=True)]
+    starts = [_start(length, crop) for length, crop in zip(resized, size, strict=True)]
     scales = [original / length for original, length in zip((width, height), resized, strict=True)]
     left, top = (start * scale for start, scale in zip(starts, scales, strict=True))
     right, bottom = ((start + crop) * scale for start, crop, scale in zip(starts, size, scales, strict=True))
@@ -95,6 +95,11 @@ def fit(pixels: Pixels, preprocessing: Preprocessing) -> tuple[Pixels, Placement
     padded[:] = np.rint(mean * 255) if seen.dtype == np.uint8 else mean
     padded[rows, columns] = seen
     return padded, placement
+
+
+def _start(length: int, crop: int) -> int:
+    """Returns where the crop begins in the resized image; before it, where it is padded, and there as timm pads."""
+    return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)
 
 
 def _resized(original: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:

@@ -54,6 +54,9 @@ maximize-check: $(INSTALLED) ## Maximise ten classes by three presets and look a
 stylize-check: $(INSTALLED) ## Give a photograph several styles and look at them; takes minutes.
 	$(BIN)/python scripts/check_stylize.py demo/out/stylize
 
+models-check: $(INSTALLED) ## Serve thirteen networks from a repository and compare their logits; takes minutes.
+	$(BIN)/python scripts/check_models.py
+
 bench: $(INSTALLED) ## Measure what the core costs, and Explain beside Stylize, as ratios.
 	$(BIN)/python benchmarks/core.py
 	$(BIN)/python benchmarks/stylize_company.py
@@ -65,4 +68,4 @@ bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation 
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test check generate matrix matrix-check long-check maximize-check stylize-check bench bench-stylizer clean
+.PHONY: help install demo serve test check generate matrix matrix-check long-check maximize-check stylize-check models-check bench bench-stylizer clean

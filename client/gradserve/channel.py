@@ -31,6 +31,8 @@ def channel_options(given: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """Returns the options of a channel: production defaults, over which those given take precedence."""
     defaults = {
         "grpc.service_config": json.dumps(_SERVICE_CONFIG),
+        # Larger requests are sent once and never again; the default of 256 KiB is less than a photograph.
+        "grpc.per_rpc_retry_buffer_size": 64 << 20,
         "grpc.max_receive_message_length": -1,
         "grpc.max_send_message_length": -1,
         "grpc.keepalive_time_ms": 60_000,

@@ -77,7 +77,12 @@ def _print_trust(trust: TrustReport) -> None:
 def _models(client: Client, parsed: argparse.Namespace) -> None:
     for model in client.list_models():
         height, width = model.input_size
-        print(f"{model.name}  {model.architecture}  {model.version[:12]}  {model.precision} on {model.device}")
+        title = f"{model.name}@{model.version_number}" if model.version_number else model.name
+        if model.state_message or model.state != "ready":
+            print(f"{title}  {model.state}  {model.state_message}")
+        if model.state != "ready":
+            continue
+        print(f"{title}  {model.architecture}  {model.version[:12]}  {model.precision} on {model.device}")
         print(f"  input {height} x {width}, {model.class_count} classes, default layer {model.default_layer or 'none'}")
         for method in model.methods:
             print(f"  {method.name:24} {method.refusal or method.caveat or 'yes'}")

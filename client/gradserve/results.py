@@ -203,7 +203,10 @@ class Model:
         default_layer: Layer of class activation maps when the caller names none.
         methods: What each method can do with it.
         pass_rows: Rows per pass in force.
-        limits: Limits of the server by their proto names.
+        limits: Limits of requests to it by their proto names.
+        version_number: Number of the version in the model repository; 0 when it has none.
+        state: `ready`, `loading`, `failed` or `unloaded`.
+        state_message: Why it failed, or why newer files of it are not served.
     """
 
     name: str
@@ -219,6 +222,9 @@ class Model:
     methods: tuple[MethodSupport, ...]
     pass_rows: int
     limits: dict[str, int]
+    version_number: int = 0
+    state: str = "ready"
+    state_message: str = ""
 
 
 def explanations(response: explain_pb2.ExplainResponse) -> list[Explanation]:
@@ -246,11 +252,6 @@ def explanations(response: explain_pb2.ExplainResponse) -> list[Explanation]:
 
 def models(response: model_pb2.ListModelsResponse) -> list[Model]:
     """Returns the models in a page of an answer, in order."""
-    limits = {
-        field.name: getattr(response.limits, field.name)
-        for field in response.limits.DESCRIPTOR.fields
-        if field.name != "color_maps"
-    }
     return [
         Model(
             name=model.name,
@@ -258,7 +259,7 @@ def models(response: model_pb2.ListModelsResponse) -> list[Model]:
             architecture=model.architecture,
             precision=model.precision,
             device=model.device,
-            input_size=(model.input_size[0], model.input_size[1]),
+            input_size=(model.input_size[0], model.input_size[1]) if model.input_size else (0, 0),
             labels=tuple(model.class_labels),
             class_count=model.class_count,
             layers=tuple(Layer(layer.name, layer.kind, tuple(layer.shape)) for layer in model.layers),
@@ -268,10 +269,19 @@ def models(response: model_pb2.ListModelsResponse) -> list[Model]:
                 for method in model.methods
             ),
             pass_rows=model.calibration.pass_rows,
-            limits=limits,
+            limits=_limits(model.limits),
+            version_number=model.version_number,
+            state=model_pb2.ModelState.Name(model.state).removeprefix("MODEL_STATE_").lower(),
+            state_message=model.state_message,
         )
         for model in response.models
     ]
+
+
+def _limits(message: model_pb2.Limits) -> dict[str, int]:
+    return {
+        field.name: getattr(message, field.name) for field in message.DESCRIPTOR.fields if field.name != "color_maps"
+    }
 
 
 def _trust(report: explain_pb2.TrustReport) -> TrustReport:

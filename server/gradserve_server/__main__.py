@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -11,9 +12,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from gradserve_server.scheduling.allocator import keep_freed_memory
 
     allocator = keep_freed_memory()
-    from gradserve_server.commands import sanity_check, serve, train_stylizer
+    from gradserve_server.commands import check_model, convert_weights, sanity_check, serve, train_stylizer
 
-    commands = {"serve": serve, "sanity-check": sanity_check, "train-stylizer": train_stylizer}
+    commands: dict[str, Any] = {
+        "serve": serve,
+        "check-model": check_model,
+        "convert-weights": convert_weights,
+        "sanity-check": sanity_check,
+        "train-stylizer": train_stylizer,
+    }
     parser = argparse.ArgumentParser(prog="gradserve-server", description="Explains image models over gRPC.")
     parser.set_defaults(allocator=allocator)
     subparsers = parser.add_subparsers(dest="command", required=True)

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from grpc import aio
 from grpc_reflection.v1alpha import reflection
@@ -14,8 +14,13 @@ from prometheus_client import disable_created_metrics, start_http_server
 
 from gradserve.v1 import explainer_service_pb2, explainer_service_pb2_grpc
 from gradserve_server.config import Settings
-from gradserve_server.models.loading import ModelLoadError
-from gradserve_server.models.repository import Repository, read_specs
+from gradserve_server.errors import Unavailable
+from gradserve_server.models.failure import ModelLoadError
+from gradserve_server.models.folder import Listing
+from gradserve_server.models.model import Model
+from gradserve_server.models.repository import Repository, read_listings
+from gradserve_server.models.rollout import Rollout
+from gradserve_server.models.specification import Allowed
 from gradserve_server.models.stylizer import read_stylizer_specs
 from gradserve_server.observability.health import Health
 from gradserve_server.observability.metrics import Metrics
@@ -50,7 +55,17 @@ class Server:
         self._settings = settings
         # One thread for each core: what runs in it is Pillow and numpy, which release the interpreter's lock.
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="imaging")
-        self._servicer = ExplainerService(self.worker, self._pool, settings)
+        self._rollout = Rollout(
+            lambda spec: asyncio.wrap_future(self.worker.load(spec)),
+            self.metrics,
+            default_model=settings.default_model,
+            byte_limit=settings.model_bytes,
+            requested=self._ask,
+        )
+        self._asked = asyncio.Event()
+        self._following: asyncio.Task[None] | None = None
+        self._ready = False
+        self._servicer = ExplainerService(self.worker, self._pool, settings, self._served)
         self._interceptor = Interceptor(SERVICE, self.metrics)
         self._health = Health(SERVICE)
         self._server = aio.server(interceptors=[self._interceptor], options=_options(settings))
@@ -63,9 +78,10 @@ class Server:
             OSError: An address is taken.
         """
         settings = self._settings
-        specs = read_specs(settings.models)
-        stylizer_specs = read_stylizer_specs(settings.models)
-        if twice := {spec.name for spec in specs} & {spec.name for spec in stylizer_specs}:
+        self._loop = asyncio.get_running_loop()
+        listings = self._read()
+        stylizers = read_stylizer_specs(settings.models)
+        if twice := {listing.name for listing in listings} & {spec.name for spec in stylizers}:
             raise ModelLoadError(f"{min(twice)!r} is the name of a model and of a stylizer: rename one")
         self.worker.start()
         explainer_service_pb2_grpc.add_ExplainerServiceServicer_to_server(self._servicer, self._server)
@@ -79,26 +95,75 @@ class Server:
         host, _, port = settings.metrics.rpartition(":")
         self._metrics_server, self._metrics_thread = start_http_server(int(port), host, self.metrics.registry)
         self.metrics_port = self._metrics_server.server_port
-        models = [await asyncio.wrap_future(self.worker.load(spec)) for spec in specs]
-        stylizers = [await asyncio.wrap_future(self.worker.load(spec)) for spec in stylizer_specs]
-        for model in (*models, *stylizers):
-            calibration = self.worker.calibrations[model.name]
-            log.info(
-                "model %s (%s, %s, %s) on %s: %d rows per pass, %.1f ms a row",
-                model.name,
-                model.architecture,
-                model.version[:12],
-                model.precision,
-                model.device,
-                calibration.pass_rows,
-                calibration.row_seconds * 1000,
-            )
-        self._servicer.repository = Repository(tuple(models), tuple(stylizers))
+        self._rollout.stylizers = tuple([await asyncio.wrap_future(self.worker.load(spec)) for spec in stylizers])
+        await self._rollout.update(listings)
+        single = settings.models is None or settings.models.is_file()
+        # Of a folder what can be served is served: one team's mistake is not another's.
+        if (failures := self._rollout.failures) and (single or not self._rollout.repository.models):
+            raise ModelLoadError(failures[0])
+        self._log_models()
+        if settings.models is not None and settings.poll_seconds > 0:
+            self._following = asyncio.create_task(self._follow())
+        self._ready = True
         await self._health.set_ready(True)
         log.info("serving on port %d, metrics on port %d", self.port, self.metrics_port)
 
+    def _served(self) -> Repository:
+        if not self._ready:
+            raise Unavailable("the server is loading its models")
+        return self._rollout.repository
+
+    def _ask(self) -> None:
+        # From a thread of the pool.
+        self._loop.call_soon_threadsafe(self._asked.set)
+
+    def _read(self) -> tuple[Listing, ...]:
+        settings = self._settings
+        return read_listings(settings.models, Allowed(settings.allow_python_models, settings.allow_downloads))
+
+    async def _follow(self) -> None:
+        """Looks at the models now and then, and when a request waits for one, and serves what is there."""
+        loop, unread = asyncio.get_running_loop(), ""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), self._settings.poll_seconds)
+            self._asked.clear()
+            await self._rollout.restore()
+            before = self._rollout.repository.models
+            try:
+                await self._rollout.update(await loop.run_in_executor(self._pool, self._read))
+                unread = ""
+            except ModelLoadError as error:
+                # What is served is served on: a volume may be gone for a moment.
+                self.metrics.repository_failures.inc()
+                if str(error) != unread:
+                    log.error("the models cannot be read, the ones served stay: %s", error)
+                unread = str(error)
+            if self._rollout.repository.models != before:
+                served = self._rollout.repository
+                self.worker.forget((*served.models, *served.stylizers))
+                self._log_models(besides=(*before, *served.stylizers))
+
+    def _log_models(self, besides: Collection[Model] = ()) -> None:
+        repository = self._rollout.repository
+        for model in (*repository.models, *repository.stylizers):
+            if model not in besides:
+                calibration = self.worker.calibrations[model]
+                log.info(
+                    "model %s (%s, %s, %s) on %s: %d rows per pass, %.1f ms a row",
+                    model.title,
+                    model.architecture,
+                    model.version[:12],
+                    model.precision,
+                    model.device,
+                    calibration.pass_rows,
+                    calibration.row_seconds * 1000,
+                )
+
     async def stop(self) -> None:
         """Says NOT_SERVING, refuses new requests, waits for those in flight, and stops."""
+        if self._following is not None:
+            self._following.cancel()
         await self._health.set_ready(False)
         if not await self._interceptor.drain(self._settings.drain_seconds):
             log.warning("requests were still in flight after %g s", self._settings.drain_seconds)

@@ -3,15 +3,26 @@
 import argparse
 import os
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 ENVIRONMENT_PREFIX = "GRADSERVE_"
 
+LIMITS = ("methods", "targets", "objectives", "steps", "images", "maximize_pixels")
+"""Settings that a model can have lower."""
+
 
 def _setting(default: Any, help: str, kind: Any = str) -> Any:
     return field(default=default, metadata={"help": help, "kind": kind})
+
+
+def _truth(text: str | bool) -> bool:
+    if str(text).lower() in ("true", "1", "yes", "on"):
+        return True
+    if str(text).lower() in ("false", "0", "no", "off"):
+        return False
+    raise argparse.ArgumentTypeError(f"must be true or false, not {text!r}")
 
 
 @dataclass(frozen=True)
@@ -20,7 +31,9 @@ class Settings:
 
     listen: str = _setting("127.0.0.1:50051", "address of the service, HOST:PORT; port 0 takes a free one")
     metrics: str = _setting("127.0.0.1:9090", "address of the Prometheus metrics, HOST:PORT; port 0 takes a free one")
-    models: Path | None = _setting(None, "file of models to serve; without it the embedded one is served", Path)
+    models: Path | None = _setting(
+        None, "models.toml or folder of models to serve; without it the embedded one is served", Path
+    )
     device: str = _setting("auto", "device that computes: cpu, cuda:0, or auto for a GPU if there is one")
     pass_rows: int = _setting(0, "rows per pass; 0 for what calibration finds", int)
     queue_size: int = _setting(1024, "largest number of programs live or waiting; one more is refused", int)
@@ -35,8 +48,17 @@ class Settings:
     maximize_pixels: int = _setting(4 << 20, "largest number of pixels of all images of one Maximize request", int)
     stylize_side_px: int = _setting(1024, "longer side of a stylised image in pixels at most", int)
     stylizer_pixels: int = _setting(24_000_000, "largest number of pixels of a picture that a stylizer makes", int)
+    default_model: str = _setting("", "model of requests that name none; without it the first")
+    poll_seconds: float = _setting(5.0, "time between looks at the models for changes, in seconds; 0 for none", float)
+    model_bytes: int = _setting(0, "bytes of weights above which idle models are unloaded; 0 for no bound", int)
+    allow_python_models: bool = _setting(False, "whether a model may be a Python factory, which runs its code", _truth)
+    allow_downloads: bool = _setting(False, "whether torchvision may download weights by name", _truth)
     drain_seconds: float = _setting(30.0, "time for requests in flight to end after SIGTERM, in seconds", float)
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+
+    def within(self, limits: Mapping[str, int]) -> "Settings":
+        """Returns these settings with lower limits where `limits`, by setting, has them."""
+        return replace(self, **{name: min(limit, getattr(self, name)) for name, limit in limits.items()})
 
 
 def add_settings(
@@ -47,12 +69,15 @@ def add_settings(
         if only is not None and setting.name not in only:
             continue
         variable = ENVIRONMENT_PREFIX + setting.name.upper()
+        # A switch needs no argument.
+        switch: dict[str, Any] = {"nargs": "?", "const": True} if setting.metadata["kind"] is _truth else {}
         parser.add_argument(
             f"--{setting.name.replace('_', '-')}",
             # argparse converts a default that is a string as it does an argument.
             default=environment.get(variable, setting.default),
             type=setting.metadata["kind"],
             metavar=setting.name.upper(),
+            **switch,
             help=f"{setting.metadata['help']} (default {setting.default}; {variable})",
         )
 

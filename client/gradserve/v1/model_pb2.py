@@ -24,31 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18gradserve/v1/model.proto\x12\x0cgradserve.v1\"a\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.gradserve.v1.ModelKind\"x\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.gradserve.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12$\n\x06limits\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.Limits\"\x9f\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.gradserve.v1.ModelKind\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.gradserve.v1.ModelState\x12\x15\n\rstate_message\x18\x05 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x06 \x01(\t\x12\x11\n\tprecision\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x12\n\ninput_size\x18\t \x03(\x05\x12\x13\n\x0b\x63lass_count\x18\n \x01(\x05\x12\x14\n\x0c\x63lass_labels\x18\x0b \x03(\t\x12#\n\x06layers\x18\x0c \x03(\x0b\x32\x13.gradserve.v1.Layer\x12\x15\n\rdefault_layer\x18\r \x01(\t\x12,\n\x07methods\x18\x0e \x03(\x0b\x32\x1b.gradserve.v1.MethodSupport\x12.\n\x0b\x63\x61libration\x18\x0f \x01(\x0b\x32\x19.gradserve.v1.Calibration\"2\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"S\n\rMethodSupport\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x11\n\tsupported\x18\x02 \x01(\x08\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61veat\x18\x04 \x01(\t\"P\n\x0b\x43\x61libration\x12\x11\n\tpass_rows\x18\x01 \x01(\x05\x12.\n\x06points\x18\x02 \x03(\x0b\x32\x1e.gradserve.v1.CalibrationPoint\"I\n\x10\x43\x61librationPoint\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12\x12\n\nforward_ms\x18\x02 \x01(\x02\x12\x13\n\x0bgradient_ms\x18\x03 \x01(\x02\"\xfe\x01\n\x06Limits\x12\x13\n\x0bimage_bytes\x18\x01 \x01(\x03\x12\x14\n\x0cimage_pixels\x18\x02 \x01(\x03\x12\x0f\n\x07methods\x18\x03 \x01(\x05\x12\x0f\n\x07targets\x18\x04 \x01(\x05\x12\x12\n\nobjectives\x18\x05 \x01(\x05\x12\r\n\x05steps\x18\x06 \x01(\x05\x12\x0e\n\x06images\x18\x07 \x01(\x05\x12\x17\n\x0fstylize_side_px\x18\x08 \x01(\x05\x12\x12\n\ncolor_maps\x18\t \x03(\t\x12\x15\n\rheatmap_bytes\x18\n \x01(\x03\x12\x17\n\x0fmaximize_pixels\x18\x10 \x01(\x03\x12\x17\n\x0fstylizer_pixels\x18\x11 \x01(\x03*[\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_KIND_CLASSIFIER\x10\x01\x12\x17\n\x13MODEL_KIND_STYLIZER\x10\x02*q\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18gradserve/v1/model.proto\x12\x0cgradserve.v1\"a\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.gradserve.v1.ModelKind\"x\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.gradserve.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12$\n\x06limits\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.Limits\"\xed\x03\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.gradserve.v1.ModelKind\x12\'\n\x05state\x18\x04 \x01(\x0e\x32\x18.gradserve.v1.ModelState\x12\x15\n\rstate_message\x18\x05 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x06 \x01(\t\x12\x11\n\tprecision\x18\x07 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x08 \x01(\t\x12\x12\n\ninput_size\x18\t \x03(\x05\x12\x13\n\x0b\x63lass_count\x18\n \x01(\x05\x12\x14\n\x0c\x63lass_labels\x18\x0b \x03(\t\x12#\n\x06layers\x18\x0c \x03(\x0b\x32\x13.gradserve.v1.Layer\x12\x15\n\rdefault_layer\x18\r \x01(\t\x12,\n\x07methods\x18\x0e \x03(\x0b\x32\x1b.gradserve.v1.MethodSupport\x12.\n\x0b\x63\x61libration\x18\x0f \x01(\x0b\x32\x19.gradserve.v1.Calibration\x12\x16\n\x0eversion_number\x18\x10 \x01(\x03\x12$\n\x06limits\x18\x11 \x01(\x0b\x32\x14.gradserve.v1.Limits\x12\x0e\n\x06pinned\x18\x12 \x01(\x08\"2\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"S\n\rMethodSupport\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x11\n\tsupported\x18\x02 \x01(\x08\x12\x0f\n\x07refusal\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61veat\x18\x04 \x01(\t\"P\n\x0b\x43\x61libration\x12\x11\n\tpass_rows\x18\x01 \x01(\x05\x12.\n\x06points\x18\x02 \x03(\x0b\x32\x1e.gradserve.v1.CalibrationPoint\"I\n\x10\x43\x61librationPoint\x12\x0c\n\x04rows\x18\x01 \x01(\x05\x12\x12\n\nforward_ms\x18\x02 \x01(\x02\x12\x13\n\x0bgradient_ms\x18\x03 \x01(\x02\"\xfe\x01\n\x06Limits\x12\x13\n\x0bimage_bytes\x18\x01 \x01(\x03\x12\x14\n\x0cimage_pixels\x18\x02 \x01(\x03\x12\x0f\n\x07methods\x18\x03 \x01(\x05\x12\x0f\n\x07targets\x18\x04 \x01(\x05\x12\x12\n\nobjectives\x18\x05 \x01(\x05\x12\r\n\x05steps\x18\x06 \x01(\x05\x12\x0e\n\x06images\x18\x07 \x01(\x05\x12\x17\n\x0fstylize_side_px\x18\x08 \x01(\x05\x12\x12\n\ncolor_maps\x18\t \x03(\t\x12\x15\n\rheatmap_bytes\x18\n \x01(\x03\x12\x17\n\x0fmaximize_pixels\x18\x10 \x01(\x03\x12\x17\n\x0fstylizer_pixels\x18\x11 \x01(\x03*[\n\tModelKind\x12\x1a\n\x16MODEL_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_KIND_CLASSIFIER\x10\x01\x12\x17\n\x13MODEL_KIND_STYLIZER\x10\x02*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradserve.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELKIND']._serialized_start=1232
-  _globals['_MODELKIND']._serialized_end=1323
-  _globals['_MODELSTATE']._serialized_start=1325
-  _globals['_MODELSTATE']._serialized_end=1438
+  _globals['_MODELKIND']._serialized_start=1310
+  _globals['_MODELKIND']._serialized_end=1401
+  _globals['_MODELSTATE']._serialized_start=1404
+  _globals['_MODELSTATE']._serialized_end=1543
   _globals['_LISTMODELSREQUEST']._serialized_start=42
   _globals['_LISTMODELSREQUEST']._serialized_end=139
   _globals['_LISTMODELSRESPONSE']._serialized_start=141
   _globals['_LISTMODELSRESPONSE']._serialized_end=261
   _globals['_MODEL']._serialized_start=264
-  _globals['_MODEL']._serialized_end=679
-  _globals['_LAYER']._serialized_start=681
-  _globals['_LAYER']._serialized_end=731
-  _globals['_METHODSUPPORT']._serialized_start=733
-  _globals['_METHODSUPPORT']._serialized_end=816
-  _globals['_CALIBRATION']._serialized_start=818
-  _globals['_CALIBRATION']._serialized_end=898
-  _globals['_CALIBRATIONPOINT']._serialized_start=900
-  _globals['_CALIBRATIONPOINT']._serialized_end=973
-  _globals['_LIMITS']._serialized_start=976
-  _globals['_LIMITS']._serialized_end=1230
+  _globals['_MODEL']._serialized_end=757
+  _globals['_LAYER']._serialized_start=759
+  _globals['_LAYER']._serialized_end=809
+  _globals['_METHODSUPPORT']._serialized_start=811
+  _globals['_METHODSUPPORT']._serialized_end=894
+  _globals['_CALIBRATION']._serialized_start=896
+  _globals['_CALIBRATION']._serialized_end=976
+  _globals['_CALIBRATIONPOINT']._serialized_start=978
+  _globals['_CALIBRATIONPOINT']._serialized_end=1051
+  _globals['_LIMITS']._serialized_start=1054
+  _globals['_LIMITS']._serialized_end=1308
 # @@protoc_insertion_point(module_scope)

@@ -19,6 +19,7 @@ class ModelState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODEL_STATE_LOADING: _ClassVar[ModelState]
     MODEL_STATE_READY: _ClassVar[ModelState]
     MODEL_STATE_FAILED: _ClassVar[ModelState]
+    MODEL_STATE_UNLOADED: _ClassVar[ModelState]
 MODEL_KIND_UNSPECIFIED: ModelKind
 MODEL_KIND_CLASSIFIER: ModelKind
 MODEL_KIND_STYLIZER: ModelKind
@@ -26,6 +27,7 @@ MODEL_STATE_UNSPECIFIED: ModelState
 MODEL_STATE_LOADING: ModelState
 MODEL_STATE_READY: ModelState
 MODEL_STATE_FAILED: ModelState
+MODEL_STATE_UNLOADED: ModelState
 
 class ListModelsRequest(_message.Message):
     __slots__ = ("page_size", "page_token", "kind")
@@ -48,7 +50,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "kind", "state", "state_message", "architecture", "precision", "device", "input_size", "class_count", "class_labels", "layers", "default_layer", "methods", "calibration")
+    __slots__ = ("name", "version", "kind", "state", "state_message", "architecture", "precision", "device", "input_size", "class_count", "class_labels", "layers", "default_layer", "methods", "calibration", "version_number", "limits", "pinned")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +66,9 @@ class Model(_message.Message):
     DEFAULT_LAYER_FIELD_NUMBER: _ClassVar[int]
     METHODS_FIELD_NUMBER: _ClassVar[int]
     CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    VERSION_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    PINNED_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     kind: ModelKind
@@ -79,7 +84,10 @@ class Model(_message.Message):
     default_layer: str
     methods: _containers.RepeatedCompositeFieldContainer[MethodSupport]
     calibration: Calibration
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[ModelKind, str]] = ..., state: _Optional[_Union[ModelState, str]] = ..., state_message: _Optional[str] = ..., architecture: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., input_size: _Optional[_Iterable[int]] = ..., class_count: _Optional[int] = ..., class_labels: _Optional[_Iterable[str]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., default_layer: _Optional[str] = ..., methods: _Optional[_Iterable[_Union[MethodSupport, _Mapping]]] = ..., calibration: _Optional[_Union[Calibration, _Mapping]] = ...) -> None: ...
+    version_number: int
+    limits: Limits
+    pinned: bool
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., kind: _Optional[_Union[ModelKind, str]] = ..., state: _Optional[_Union[ModelState, str]] = ..., state_message: _Optional[str] = ..., architecture: _Optional[str] = ..., precision: _Optional[str] = ..., device: _Optional[str] = ..., input_size: _Optional[_Iterable[int]] = ..., class_count: _Optional[int] = ..., class_labels: _Optional[_Iterable[str]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ..., default_layer: _Optional[str] = ..., methods: _Optional[_Iterable[_Union[MethodSupport, _Mapping]]] = ..., calibration: _Optional[_Union[Calibration, _Mapping]] = ..., version_number: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., pinned: bool = ...) -> None: ...
 
 class Layer(_message.Message):
     __slots__ = ("name", "kind", "shape")

@@ -34,6 +34,8 @@ class Weights:
     @classmethod
     def of(cls, name: str, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Weights":
         """Reads them off a call."""
+        if name == BATCH_NORM and isinstance(function, torch._ops.OpOverload):
+            return cls._of_aten_batch_norm(*args, **kwargs)
         if name == BATCH_NORM:
             return cls._of_batch_norm(*args, **kwargs)
         named = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
@@ -44,6 +46,21 @@ class Weights:
             return result
 
         return cls(apply, named["weight"], named.get("bias"), 1 if "transpose" in name else 0)
+
+    @classmethod
+    def _of_aten_batch_norm(
+        cls,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor,
+        running_var: Tensor,
+        training: bool,
+        momentum: float,
+        eps: float,
+        cudnn_enabled: bool,
+    ) -> "Weights":
+        return cls._of_batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
 
     @classmethod
     def _of_batch_norm(

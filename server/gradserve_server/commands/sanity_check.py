@@ -22,9 +22,9 @@ from gradserve_server.config import Settings, add_settings
 from gradserve_server.errors import RequestError, nearest
 from gradserve_server.imaging.decode import Pixels, decode
 from gradserve_server.imaging.encode import ImageFormat, encode
-from gradserve_server.models.loading import ModelLoadError, ModelSpec, load
+from gradserve_server.models.loading import ModelLoadError, load
 from gradserve_server.models.model import Model
-from gradserve_server.models.repository import read_specs
+from gradserve_server.models.repository import find_spec
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.programs.explain.method import Method
 from gradserve_server.rpc.support import refusal, supported
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Checks; returns 1 if something named does not exist or cannot be read."""
     try:
-        model = load(_spec(arguments.models, arguments.model), _device(arguments.device))
+        model = load(find_spec(arguments.models, arguments.model or ""), _device(arguments.device))
         methods = _methods(arguments.methods, model)
         photographs = _photographs(arguments.images)
         _check(model, methods, photographs, arguments)
@@ -131,15 +131,6 @@ def _write(
                 for photograph, measures in zip(photographs, of_photographs, strict=True):
                     values = [f"{value:.4f}" for value in asdict(measures).values()]
                     table.writerow([method, part, photograph, *values])
-
-
-def _spec(path: Path | None, name: str | None) -> ModelSpec:
-    specs = read_specs(path)
-    for spec in specs:
-        if name in (None, spec.name):
-            return spec
-    near = ", ".join(nearest(name or "", [spec.name for spec in specs]))
-    raise ModelLoadError(f"no model {name!r}; nearest: {near or 'none'}")
 
 
 def _device(name: str) -> torch.device:

@@ -61,31 +61,60 @@ class Placement:
 
 
 def fit(pixels: Pixels, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
-    """Resizes the shorter side, crops the centre, and returns the model's input as pixels with its place.
+    """Resizes, crops or pads as the preprocessing says, and returns the model's input as pixels with its place.
 
-    Only the part that the model sees is resized. It equals torchvision's `Resize` then `CenterCrop`, with their
+    Only the part that the model sees is resized. A crop equals torchvision's `Resize` then `CenterCrop`, with their
     rounding of sizes to whole pixels, and an image of extreme proportions costs nothing extra.
     """
     height, width = pixels.shape[:2]
     size = (preprocessing.width, preprocessing.height)
-    left, right = _seen(width, height, size[0], preprocessing.resize)
-    top, bottom = _seen(height, width, size[1], preprocessing.resize)
+    resized = _resized((width, height), preprocessing)
+    starts = [_start(length, crop) for length, crop in zip(resized, size, strict=True)]
+    scales = [original / length for original, length in zip((width, height), resized, strict=True)]
+    left, top = (start * scale for start, scale in zip(starts, scales, strict=True))
+    right, bottom = ((start + crop) * scale for start, crop, scale in zip(starts, size, scales, strict=True))
     box = (left, top, right, bottom)
+    # What the image covers of the input: all of it, unless it is padded.
+    covered = [
+        (max(0, -start), min(crop, length - start)) for start, crop, length in zip(starts, size, resized, strict=True)
+    ]
+    columns, rows = (slice(*span) for span in covered)
+    inner = (columns.stop - columns.start, rows.stop - rows.start)
     resample, region = _FILTERS[preprocessing.interpolation], _inside(box, pixels.shape)
     if pixels.dtype == np.uint8:
-        resized = np.asarray(Image.fromarray(pixels).resize(size, resample, box=region))
+        seen = np.asarray(Image.fromarray(pixels).resize(inner, resample, box=region))
     else:
         channels = [Image.fromarray(pixels[..., channel]) for channel in range(3)]
-        resized = np.stack([np.asarray(channel.resize(size, resample, box=region)) for channel in channels], axis=-1)
-        resized = resized.clip(0, 1)
-    return resized, Placement((width, height), size, box)
+        seen = np.stack([np.asarray(channel.resize(inner, resample, box=region)) for channel in channels], axis=-1)
+        seen = seen.clip(0, 1)
+    placement = Placement((width, height), size, box)
+    if inner == size:
+        return seen, placement
+    mean = np.asarray(preprocessing.mean, np.float32).clip(0, 1)
+    padded = np.empty((size[1], size[0], 3), seen.dtype)
+    padded[:] = np.rint(mean * 255) if seen.dtype == np.uint8 else mean
+    padded[rows, columns] = seen
+    return padded, placement
 
 
-def _seen(length: int, other: int, crop: int, resize: int) -> tuple[float, float]:
-    """Returns where the crop begins and ends along a side, in pixels of the original."""
-    resized = resize if length <= other else int(resize * length / other)
-    start = round((resized - crop) / 2)
-    return start * length / resized, (start + crop) * length / resized
+def _start(length: int, crop: int) -> int:
+    """Returns where the crop begins in the resized image; before it, where it is padded, and there as timm pads."""
+    return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)
+
+
+def _resized(original: tuple[int, int], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Returns the width and height of the whole image after the resize."""
+    width, height = original
+    if preprocessing.fit == "crop":
+        shorter = min(width, height)
+        return int(preprocessing.resize * width / shorter), int(preprocessing.resize * height / shorter)
+    # The input with its margin: `resize` is its shorter side.
+    margin = preprocessing.resize / min(preprocessing.width, preprocessing.height)
+    whole = (round(preprocessing.width * margin), round(preprocessing.height * margin))
+    if preprocessing.fit == "squash":
+        return whole
+    scale = min(whole[0] / width, whole[1] / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def model_input(fitted: Pixels, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:

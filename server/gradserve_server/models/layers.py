@@ -7,10 +7,13 @@ from enum import Enum
 
 import torch
 from torch import Tensor, nn
+from torch.export.unflatten import InterpreterModule
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from gradserve_server.errors import InvalidInput
+from gradserve_server.models.kinds import kind_of
+from gradserve_server.models.operations import BATCH_NORM, CONVOLUTIONS, ELEMENTWISE, MAX_POOL, operation
 from gradserve_server.models.readout import noise, readout
 
 EXTRA_TOKENS = 16
@@ -18,6 +21,9 @@ EXTRA_TOKENS = 16
 
 _CHANNELS_FIRST = (nn.Conv2d, _BatchNorm, _MaxPoolNd, _AvgPoolNd, _AdaptiveMaxPoolNd, _AdaptiveAvgPoolNd)
 """Modules whose outputs are [rows, channels, height, width] for certain."""
+
+_POSITIONAL = frozenset((*CONVOLUTIONS, BATCH_NORM, MAX_POOL, "avg_pool2d", "adaptive_avg_pool2d"))
+"""Operations of such modules, as an exported program calls them."""
 
 
 class Arrangement(Enum):
@@ -155,6 +161,13 @@ class Layer:
         return self.channels.channel_count(self.shape)
 
 
+def _is_channels_first(module: nn.Module) -> bool:
+    if isinstance(module, InterpreterModule):
+        called = {operation(node.target) for node in module.graph.nodes if node.op.startswith("call")}
+        return bool(called & _POSITIONAL) and called <= _POSITIONAL | ELEMENTWISE
+    return isinstance(module, _CHANNELS_FIRST)
+
+
 def trace_layers(module: nn.Module, sample: Tensor) -> tuple[Layer, ...]:
     """Runs `module` on `sample` and returns its layers in the order their outputs are ready.
 
@@ -182,16 +195,16 @@ def trace_layers(module: nn.Module, sample: Tensor) -> tuple[Layer, ...]:
             handle.remove()
     once = [(name, submodule, output) for name, submodule, output in ready if calls[name] == 1]
     # A container that ends in a pooling returns the very tensor that the pooling returned.
-    pooled = {id(output) for _, submodule, output in ready if "Pool" in type(submodule).__name__}
+    pooled = {id(output) for _, submodule, output in ready if "Pool" in kind_of(submodule)}
     sizes = {
         (output.shape[2], output.shape[3])
         for _, submodule, output in ready
-        if isinstance(submodule, _CHANNELS_FIRST) and output.ndim == 4
+        if _is_channels_first(submodule) and output.ndim == 4
     }
     layers = tuple(
         Layer(
             name,
-            type(submodule).__name__,
+            kind_of(submodule),
             tuple(output.shape[1:]),
             position,
             id(output) in pooled,

@@ -1,7 +1,8 @@
 """A model ready to be explained."""
 
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -36,6 +37,9 @@ class Model:
         rectifiers: What is known of its rectifiers.
         operations: What is known of its operations.
         attention: What is known of its attention.
+        number: Number of the version; 0 for a model that has none.
+        limits: Limits of requests to it, below the server's.
+        pin: Whether it stays loaded when memory is short.
     """
 
     name: str
@@ -53,6 +57,19 @@ class Model:
     rectifiers: Rectifiers
     operations: Operations = Operations()
     attention: Attention = Attention()
+    number: int = 0
+    limits: Mapping[str, int] = field(default_factory=dict)
+    pin: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name and version, as callers write them."""
+        return f"{self.name}@{self.number}" if self.number else self.name
+
+    @cached_property
+    def byte_count(self) -> int:
+        """Bytes of its weights."""
+        return sum(tensor.nbytes for tensor in (*self.module.parameters(), *self.module.buffers()))
 
     @property
     def precision(self) -> str:

@@ -39,7 +39,7 @@ _LINEAR = frozenset(
         *("cat", "concat", "stack", "pad", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "chunk", "split"),
         *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "swapaxes", "movedim", "squeeze"),
         *("unsqueeze", "expand", "expand_as", "contiguous", "clone", "tensor_split", "unbind", "narrow", "select"),
-        *("index_select", "getitem", "get", "roll", "flip", "repeat", "half"),
+        *("index_select", "getitem", "slice", "get", "roll", "flip", "repeat", "half"),
     )
 )
 _PRODUCTS = frozenset(
@@ -53,8 +53,11 @@ MAX_POOL = "max_pool2d"
 
 
 def operation(function: Any) -> str:
-    """Returns the name of a torch function without the underscores of its in-place and operator forms."""
-    return str(getattr(function, "__name__", function)).strip("_")
+    """Returns the name of a torch function without the underscores of its in-place and operator forms.
+
+    Of an operator of ATen, as exported programs call them, it is the name without that of the overload.
+    """
+    return str(getattr(function, "__name__", function)).partition(".")[0].strip("_")
 
 
 def depending(arguments: Iterable[Any]) -> list[Tensor]:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from gradserve_server.models.kinds import kind_of
+
 
 def noise(sample: Tensor) -> Tensor:
     """Returns rows of noise of the sample's shape that a gradient can be taken of; always the same ones."""
@@ -22,7 +24,7 @@ def readout(module: nn.Module, rows: Tensor) -> Tensor:
         vectors.extend(tensor for tensor in inputs if isinstance(tensor, Tensor) and tensor.ndim == 2)
 
     handles = [
-        submodule.register_forward_pre_hook(read) for submodule in module.modules() if type(submodule) is nn.Linear
+        submodule.register_forward_pre_hook(read) for submodule in module.modules() if kind_of(submodule) == "Linear"
     ]
     try:
         with torch.enable_grad():

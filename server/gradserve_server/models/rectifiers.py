@@ -35,6 +35,10 @@ def _relu6(input: Tensor, inplace: bool = False) -> Rectification:
     return Rectification(input, ceiling=6.0, inplace=inplace)
 
 
+def _relu6_(input: Tensor) -> Rectification:
+    return Rectification(input, ceiling=6.0, inplace=True)
+
+
 def _hardtanh(
     input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
 ) -> Rectification | None:
@@ -67,10 +71,14 @@ _READERS: dict[Any, Callable[..., Rectification | None]] = {
     torch.ops.aten.relu.default: _relu,
     torch.ops.aten.relu_.default: _relu_,
     F.relu6: _relu6,
+    torch.ops.aten.relu6.default: _relu6,
+    torch.ops.aten.relu6_.default: _relu6_,
     F.hardtanh: _hardtanh,
     F.hardtanh_: _hardtanh_,
     torch.ops.aten.hardtanh.default: _hardtanh,
     torch.ops.aten.hardtanh_.default: _hardtanh_,
+    **dict.fromkeys((torch.ops.aten.clamp.default, torch.ops.aten.clamp_min.default), _clamp),
+    **dict.fromkeys((torch.ops.aten.clamp_.default, torch.ops.aten.clamp_min_.default), _clamp_),
     **dict.fromkeys((torch.clamp, torch.clip, Tensor.clamp, Tensor.clip, torch.clamp_min, Tensor.clamp_min), _clamp),
     **dict.fromkeys((torch.clamp_, Tensor.clamp_, Tensor.clip_, torch.clamp_min_, Tensor.clamp_min_), _clamp_),
 }

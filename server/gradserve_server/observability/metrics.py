@@ -3,6 +3,7 @@
 Names of the `grpc_server_*` set and the spelling of their labels follow go-grpc-middleware, whose dashboards then fit.
 """
 
+from collections.abc import Iterable
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -63,6 +64,21 @@ class Metrics:
         self.model_info = Gauge(
             "gradserve_model_info", "Models that are served.", ("model", "version", "precision"), registry=registry
         )
+        self.model_state = Gauge(
+            "gradserve_model_state",
+            "1 for the state that each version of a model is in: loading, ready, failed or unloaded.",
+            ("model", "number", "state"),
+            registry=registry,
+        )
+        self.model_loads = Counter(
+            "gradserve_model_loads_total",
+            "Versions of models loaded, failed to load, and unloaded for lack of use.",
+            ("model", "outcome"),
+            registry=registry,
+        )
+        self.repository_failures = Counter(
+            "gradserve_model_repository_failures_total", "Looks at the models that found none.", registry=registry
+        )
         self.calibrated_pass_rows = Gauge(
             "gradserve_calibrated_pass_rows", "Rows per pass in force.", ("model",), registry=registry
         )
@@ -81,3 +97,22 @@ class Metrics:
         for reason in ("cancelled", "deadline"):
             self.abandoned.labels(reason)
         self.rejected.labels("queue_full")
+
+    def show_models(self, states: Iterable[tuple[str, str, str]], infos: Iterable[tuple[str, str, str]]) -> None:
+        """Shows what is served now, and nothing of what was.
+
+        Args:
+            states: Model, number of its version, and state.
+            infos: Model, SHA-256 of its weights, and precision.
+        """
+        _show(self.model_state, states)
+        _show(self.model_info, infos)
+
+
+def _show(gauge: Gauge, labels: Iterable[tuple[str, ...]]) -> None:
+    shown = set(labels)
+    known = [tuple(sample.labels.values()) for metric in gauge.collect() for sample in metric.samples]
+    for gone in set(known) - shown:
+        gauge.remove(*gone)
+    for values in shown:
+        gauge.labels(*values).set(1)

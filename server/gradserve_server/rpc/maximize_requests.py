@@ -73,6 +73,7 @@ def maximize_call(request: maximize_pb2.MaximizeRequest, repository: Repository,
         Unsupported: The model cannot do it.
     """
     model = repository.get(request.model)
+    settings = settings.within(model.limits)
     given = request.HasField("image")
     preset = enum_field(Preset, request, "preset") or (Preset.DEEPDREAM if given else Preset.LUCID)
     if preset.attacks and not given:

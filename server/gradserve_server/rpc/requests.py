@@ -88,6 +88,7 @@ def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, se
         NotServed: This version has no such method.
     """
     model = repository.get(request.model)
+    settings = settings.within(model.limits)
     if not request.methods:
         raise InvalidInput("give at least one method", field="methods", metadata={"known": ", ".join(sorted(METHODS))})
     check_count(len(request.methods), settings.methods, "methods")

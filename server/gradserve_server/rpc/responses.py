@@ -14,6 +14,7 @@ from gradserve_server.imaging.encode import ImageFormat, encode
 from gradserve_server.imaging.geometry import Placement, as_bytes
 from gradserve_server.imaging.overlay import COLOR_MAPS, overlay
 from gradserve_server.models.model import Model
+from gradserve_server.models.repository import Entry, State
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.programs.explain.explanation import Explained
 from gradserve_server.programs.explain.transforms import Transform
@@ -25,6 +26,12 @@ from gradserve_server.rpc.targets import Target
 from gradserve_server.scheduling.calibration import Calibration
 from gradserve_server.scheduling.job import Outcome, Usage
 
+STATES = {
+    State.LOADING: model_pb2.MODEL_STATE_LOADING,
+    State.READY: model_pb2.MODEL_STATE_READY,
+    State.FAILED: model_pb2.MODEL_STATE_FAILED,
+    State.UNLOADED: model_pb2.MODEL_STATE_UNLOADED,
+}
 DATA_TYPES: dict[Any, Any] = {dtype: data_type for data_type, dtype in DTYPES.items()}
 
 
@@ -72,26 +79,36 @@ def explain_response(
 
 
 def list_models_response(
-    models: Iterable[Model], calibrations: Mapping[str, Calibration], settings: Settings, next_page_token: str
+    listed: Iterable[Entry | Model],
+    calibrations: Mapping[Model, Calibration],
+    settings: Settings,
+    next_page_token: str,
 ) -> model_pb2.ListModelsResponse:
-    """Builds one page of the answer to a ListModels request."""
+    """Builds one page of the answer to a ListModels request: versions of models, and stylizers."""
     return model_pb2.ListModelsResponse(
-        models=[(_stylizer if model.is_stylizer else _model)(model, calibrations[model.name]) for model in models],
+        models=[
+            _stylizer(one, calibrations[one]) if isinstance(one, Model) else _entry(one, calibrations, settings)
+            for one in listed
+        ],
         next_page_token=next_page_token,
-        limits=model_pb2.Limits(
-            image_bytes=settings.image_bytes,
-            image_pixels=settings.image_pixels,
-            heatmap_bytes=settings.heatmap_bytes,
-            methods=settings.methods,
-            targets=settings.targets,
-            color_maps=list(COLOR_MAPS),
-            objectives=settings.objectives,
-            steps=settings.steps,
-            images=settings.images,
-            maximize_pixels=settings.maximize_pixels,
-            stylize_side_px=settings.stylize_side_px,
-            stylizer_pixels=settings.stylizer_pixels,
-        ),
+        limits=_limits(settings),
+    )
+
+
+def _limits(settings: Settings) -> model_pb2.Limits:
+    return model_pb2.Limits(
+        image_bytes=settings.image_bytes,
+        image_pixels=settings.image_pixels,
+        heatmap_bytes=settings.heatmap_bytes,
+        methods=settings.methods,
+        targets=settings.targets,
+        color_maps=list(COLOR_MAPS),
+        objectives=settings.objectives,
+        steps=settings.steps,
+        images=settings.images,
+        maximize_pixels=settings.maximize_pixels,
+        stylize_side_px=settings.stylize_side_px,
+        stylizer_pixels=settings.stylizer_pixels,
     )
 
 
@@ -209,12 +226,26 @@ def _picture(pixels: npt.NDArray[np.uint8], image_format: ImageFormat) -> image_
     )
 
 
+def _entry(entry: Entry, calibrations: Mapping[Model, Calibration], settings: Settings) -> model_pb2.Model:
+    spec, model = entry.spec, entry.model
+    message = (
+        model_pb2.Model(name=spec.name, kind=model_pb2.MODEL_KIND_CLASSIFIER, architecture=spec.architecture)
+        if model is None
+        else _model(model, calibrations[model])
+    )
+    message.version_number = spec.number
+    message.state = STATES[entry.state]
+    message.state_message = entry.message
+    message.pinned = spec.pin
+    message.limits.CopyFrom(_limits(settings.within(spec.limits)))
+    return message
+
+
 def _model(model: Model, calibration: Calibration) -> model_pb2.Model:
     return model_pb2.Model(
         name=model.name,
         version=model.version,
         kind=model_pb2.MODEL_KIND_CLASSIFIER,
-        state=model_pb2.MODEL_STATE_READY,
         architecture=model.architecture,
         precision=model.precision,
         device=str(model.device),

@@ -18,11 +18,12 @@ from gradserve.v1 import (
     stylize_pb2,
 )
 from gradserve_server.config import Settings
-from gradserve_server.errors import InvalidInput, Unavailable
+from gradserve_server.errors import InvalidInput
 from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.geometry import Placement, fit, model_input
 from gradserve_server.imaging.segmentation import segmented
-from gradserve_server.models.repository import Repository
+from gradserve_server.models.model import Model
+from gradserve_server.models.repository import Entry, Repository
 from gradserve_server.programs.explain.explanation import explain, superpixels_of
 from gradserve_server.rpc import (
     maximize_requests,
@@ -50,14 +51,14 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         worker: Where programs run.
         pool: Where images are decoded, rendered and encoded.
         settings: The limits.
+        models: Returns what is served at the moment. A request asks once, at its start.
     """
 
-    def __init__(self, worker: Worker, pool: Executor, settings: Settings) -> None:
+    def __init__(self, worker: Worker, pool: Executor, settings: Settings, models: Callable[[], Repository]) -> None:
         self._worker = worker
         self._pool = pool
         self._settings = settings
-        self.repository: Repository | None = None
-        """The models, once they are loaded."""
+        self._models = models
 
     async def Explain(self, request: explain_pb2.ExplainRequest, context: Context) -> explain_pb2.ExplainResponse:  # noqa: N802
         """Says which parts of an image made a model see a class."""
@@ -116,8 +117,11 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             raise InvalidInput(f"must be 0 to 1000, not {request.page_size}", field="page_size")
         repository = self._models()
         every = request.kind == model_pb2.MODEL_KIND_UNSPECIFIED
-        listed = repository.models if every or request.kind == model_pb2.MODEL_KIND_CLASSIFIER else ()
-        listed += repository.stylizers if every or request.kind == model_pb2.MODEL_KIND_STYLIZER else ()
+        listed: tuple[Entry | Model, ...] = ()
+        if every or request.kind == model_pb2.MODEL_KIND_CLASSIFIER:
+            listed += repository.entries
+        if every or request.kind == model_pb2.MODEL_KIND_STYLIZER:
+            listed += repository.stylizers
         start = int(request.page_token) if request.page_token.isascii() and request.page_token.isdigit() else 0
         if request.page_token and not 0 < start < len(listed):
             raise InvalidInput("give the next_page_token of an answer to the same request", field="page_token")
@@ -128,11 +132,6 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             self._settings,
             next_page_token=str(stop) if stop < len(listed) else "",
         )
-
-    def _models(self) -> Repository:
-        if self.repository is None:
-            raise Unavailable("the server is loading its models")
-        return self.repository
 
     async def _in_pool(self, function: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)

@@ -57,25 +57,44 @@ class Calibration:
         return full.most_ms / full.rows / 1000
 
 
-def calibrate(model: Model, pass_rows: int | None = None, *, seconds: float = 4.0) -> Calibration:
-    """Measures passes of 1, 2, 4, ... rows and chooses a size. Runs in the worker's thread, and warms the model up.
+def calibrate(
+    model: Model,
+    pass_rows: int | None = None,
+    *,
+    seconds: float = 4.0,
+    measured: "Callable[[Callable[[], CalibrationPoint]], CalibrationPoint] | None" = None,
+) -> Calibration:
+    """Measures passes of 1, 2, 4, ... rows and chooses a size. Warms the model up.
 
     Args:
         model: The model.
         pass_rows: Rows per pass, where an operator has chosen them: then only their cost is measured.
         seconds: When to stop trying larger passes. The curve also ends once they are no better.
+        measured: Runs one measurement, in the worker's thread; None when that is this one.
     """
+
+    def measure(rows: int) -> CalibrationPoint:
+        return measured(lambda: _measure(model, rows)) if measured is not None else _measure(model, rows)
+
     if pass_rows is not None:
-        return Calibration((_measure(model, pass_rows),), pass_rows)
+        return Calibration((measure(pass_rows),), pass_rows)
     started = time.perf_counter()
-    points = [_measure(model, 1)]
+    points = [measure(1)]
     while time.perf_counter() - started < seconds:
-        points.append(_measure(model, 2 * points[-1].rows))
+        points.append(measure(2 * points[-1].rows))
         if len(points) > 2 and _throughput(points[-1]) < 1.05 * _throughput(points[-3]):
             break
     best = max(map(_throughput, points))
     knee = next(point for point in points if _throughput(point) >= KNEE * best)
     return Calibration(tuple(points), knee.rows)
+
+
+def warm_up(model: Model) -> None:
+    """Runs a pass of one row with its gradient, so that what a first pass makes is made. In the worker's thread."""
+    size = (1, 3, model.preprocessing.height, model.preprocessing.width)
+    images = torch.zeros(size, dtype=model.dtype, device=model.device)
+    run(model, [Bundle((Chunk(Query(images, class_score(0)), 0, 1),))])
+    _synchronize(model.device)
 
 
 def _throughput(point: CalibrationPoint) -> float:

@@ -1,17 +1,20 @@
-"""The one thread that owns a device: it loads and measures models, runs passes and advances programs.
+"""The one thread that owns a device: it measures models, runs passes and advances programs.
 
 On a CPU a second thread that runs torch operations makes a second OpenMP team, and every pass pays for it; on a GPU one
-thread keeps the order of kernels. So no other thread of the process may call torch.
+thread keeps the order of kernels. So no other thread of the process may call torch, but one: a thread that loads models
+while this one serves. It takes no second core, so that it makes no team.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
 from math import prod
 from queue import SimpleQueue
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy.typing as npt
 import torch
@@ -23,7 +26,7 @@ from gradserve_server.models.loading import ModelSpec, load
 from gradserve_server.models.model import Model
 from gradserve_server.models.stylizer import StylizerSpec, load_stylizer
 from gradserve_server.observability.metrics import Metrics
-from gradserve_server.scheduling.calibration import Calibration, calibrate
+from gradserve_server.scheduling.calibration import Calibration, calibrate, warm_up
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Outcome
 from gradserve_server.scheduling.scheduler import Pass, Scheduler, deliver
@@ -31,6 +34,9 @@ from gradserve_server.scheduling.scheduler import Pass, Scheduler, deliver
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
+
+# A thread's number of threads is that of the process when it first runs an operation; the loader changes that one.
+_THREADS = torch.get_num_threads()
 
 
 class Worker:
@@ -45,8 +51,9 @@ class Worker:
 
     def __init__(self, device: str, metrics: Metrics, *, queue_size: int = 1024, pass_rows: int | None = None) -> None:
         self._device = device
-        self.calibrations: dict[str, Calibration] = {}
-        """By model name, once loaded."""
+        self.calibrations: WeakKeyDictionary[Model, Calibration] = WeakKeyDictionary()
+        """By model, once loaded."""
+        self._known: dict[object, Calibration] = {}
         self._metrics = metrics
         self._queue_size = queue_size
         self._pass_rows = pass_rows
@@ -60,6 +67,9 @@ class Worker:
             self._row_budget, self._row_seconds, abandoned=lambda reason: metrics.abandoned.labels(reason).inc()
         )
         self._thread = threading.Thread(target=self._main, name=f"worker-{device}", daemon=True)
+        self._loader = ThreadPoolExecutor(
+            1, thread_name_prefix=f"loader-{device}", initializer=lambda: torch.set_num_threads(1)
+        )
 
     def start(self) -> None:
         """Starts the thread."""
@@ -68,6 +78,8 @@ class Worker:
     def stop(self) -> None:
         """Refuses new jobs, finishes live ones, ends the thread and waits for it."""
         self._stopping = True
+        # A load in progress asks the worker's thread for its measurements.
+        self._loader.shutdown(cancel_futures=True)
         self._inbox.put(None)
         if self._thread.is_alive():
             self._thread.join()
@@ -78,12 +90,19 @@ class Worker:
         return self._thread.is_alive() and self._failed is None
 
     def load(self, spec: ModelSpec | StylizerSpec) -> "Future[Model]":
-        """Loads a model or a stylizer, measures its passes and returns it.
+        """Loads a model or a stylizer, measures its passes and returns it, while passes over other models go on.
+
+        A new version of a model that was measured costs what that did, and is only warmed up.
 
         Raises (in the future):
             ModelLoadError: It cannot be loaded.
         """
-        return self._call(lambda: self._load(spec))
+        return self._loader.submit(self._load, spec)
+
+    def forget(self, models: Iterable[Model]) -> None:
+        """Lets go of all that is remembered of models other than these, so that their memory is free."""
+        kept = set(models)
+        self._inbox.put(lambda: self._forget(kept))
 
     def submit(self, job: Job[Result]) -> "Future[Outcome[Result]]":
         """Runs a job and returns its outcome. Cancelling the future drops the job at its next step.
@@ -120,7 +139,7 @@ class Worker:
             self._metrics.queue_seconds.labels(priority).observe(future.result().usage.queue_seconds)
 
     def _wait_estimate(self, model: Model) -> float:
-        return max(0.1, self._live * self.calibrations[model.name].row_seconds)
+        return max(0.1, self._live * self.calibrations[model].row_seconds)
 
     def _call(self, function: Callable[[], Result]) -> "Future[Result]":
         future: Future[Result] = Future()
@@ -136,9 +155,45 @@ class Worker:
         self._inbox.put(call)
         return future
 
+    # What follows runs in the loader's thread.
+
+    def _load(self, spec: ModelSpec | StylizerSpec) -> Model:
+        started = time.perf_counter()
+        gpu = "cuda:0" if torch.cuda.is_available() else "cpu"
+        device = torch.device(gpu if self._device == "auto" else self._device)
+        if isinstance(spec, StylizerSpec):
+            model, options = load_stylizer(spec, device), ""
+        else:
+            model, options = load(spec, device), str(spec.options)
+        size = (model.preprocessing.height, model.preprocessing.width)
+        # Of the same architecture, so of the same cost.
+        network = (model.name, model.architecture, options, model.dtype, size, len(model.layers))
+        if network in self._known:
+            calibration = self._known[network]
+            self._measured(lambda: warm_up(model))
+        else:
+            calibration = calibrate(model, self._pass_rows, measured=self._measured)
+            self._known[network] = calibration
+        self.calibrations[model] = calibration
+        self._metrics.model_load_seconds.labels(model.name).set(time.perf_counter() - started)
+        self._metrics.calibrated_pass_rows.labels(model.name).set(calibration.pass_rows)
+        self._metrics.calibrated_row_seconds.labels(model.name).set(calibration.row_seconds)
+        return model
+
+    def _measured(self, measurement: Callable[[], Result]) -> Result:
+        """Runs a measurement in the worker's thread, between two passes."""
+        future = self._call(measurement)
+        while True:
+            try:
+                return future.result(timeout=1)
+            except NotYet:
+                if not self.alive:
+                    raise Unavailable("the worker failed") from None
+
     # What follows runs in the worker's thread.
 
     def _main(self) -> None:
+        torch.set_num_threads(_THREADS)
         try:
             with torch.no_grad():
                 while self._serve():
@@ -158,18 +213,6 @@ class Worker:
         if (packed := self._scheduler.next_pass()) is not None:
             self._run(packed)
         return True
-
-    def _load(self, spec: ModelSpec | StylizerSpec) -> Model:
-        started = time.perf_counter()
-        gpu = "cuda:0" if torch.cuda.is_available() else "cpu"
-        device = torch.device(gpu if self._device == "auto" else self._device)
-        model = load_stylizer(spec, device) if isinstance(spec, StylizerSpec) else load(spec, device)
-        calibration = self.calibrations[model.name] = calibrate(model, self._pass_rows)
-        self._metrics.model_load_seconds.labels(model.name).set(time.perf_counter() - started)
-        self._metrics.model_info.labels(model.name, model.version, model.precision).set(1)
-        self._metrics.calibrated_pass_rows.labels(model.name).set(calibration.pass_rows)
-        self._metrics.calibrated_row_seconds.labels(model.name).set(calibration.row_seconds)
-        return model
 
     def _admit(self, job: Job[Any], future: "Future[Outcome[Any]]") -> None:
         if future.cancelled():
@@ -207,13 +250,16 @@ class Worker:
         self._ceilings[key] = max(1, rows // 2)
 
     def _row_budget(self, key: PassKey) -> int:
-        rows = self.calibrations[key.model.name].pass_rows
+        rows = self.calibrations[key.model].pass_rows
         # A row of four times the pixels takes four times the memory.
         fitting = max(1, min(rows, int(rows / _relative_size(key))))
         return min(fitting, self._ceilings.get(key, fitting))
 
     def _row_seconds(self, key: PassKey) -> float:
-        return self.calibrations[key.model.name].row_seconds * _relative_size(key)
+        return self.calibrations[key.model].row_seconds * _relative_size(key)
+
+    def _forget(self, kept: set[Model]) -> None:
+        self._ceilings = {key: rows for key, rows in self._ceilings.items() if key.model in kept}
 
 
 def _relative_size(key: PassKey) -> float:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gradserve_server.errors import InvalidInput, nearest
+from gradserve_server.errors import InvalidInput
 from gradserve_server.imaging.crop import centre_square
 from gradserve_server.imaging.encode import ImageFormat, encode
 from gradserve_server.imaging.resize import resize
 from gradserve_server.models.loading import load as load_model
 from gradserve_server.models.model import Model
-from gradserve_server.models.repository import read_specs
+from gradserve_server.models.repository import find_spec
 from gradserve_server.models.stylizer import serialized
 from gradserve_server.training import checkpoint
 from gradserve_server.training.files import write_whole
@@ -106,12 +106,7 @@ def train(assignment: Assignment, group: Group) -> Trainer:
 
 def prepare(assignment: Assignment, group: Group) -> tuple[Trainer, Photographs, dict[str, str]]:
     """Returns a trainer at its first step, what it trains on, and all settings that its result depends on."""
-    specs = read_specs(assignment.models)
-    chosen = [spec for spec in specs if spec.name == assignment.model] if assignment.model else list(specs)
-    if not chosen:
-        near = ", ".join(nearest(assignment.model, [spec.name for spec in specs]))
-        raise InvalidInput(f"no model {assignment.model!r}; nearest: {near or 'none'}", field="model")
-    model = load_model(chosen[0], group.device)
+    model = load_model(find_spec(assignment.models, assignment.model), group.device)
     layers = _layers(assignment, model)
     style = as_images(_shorter_side(read_image(assignment.style), assignment.style_size)[None], group.device)
     loss = PerceptualLoss(model, style, layers, assignment.weights, mixed=assignment.plan.mixed)

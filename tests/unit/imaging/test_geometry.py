@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import timm
 from PIL import Image
 from tests.conftest import photograph
 from torchvision.transforms import v2
+from torchvision.transforms.functional import center_crop, resize
 
 from gradserve_server.imaging.geometry import fit
 from gradserve_server.models.preprocessing import Preprocessing
@@ -75,3 +77,40 @@ def test_normalisation_is_torchvisions() -> None:
         [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(preprocessing.mean, preprocessing.std)]
     )(pixels)
     np.testing.assert_allclose(model_input(pixels, preprocessing)[0], expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 48), (32, 64)])
+@pytest.mark.parametrize("size", [(300, 451), (451, 300), (20, 300)])
+def test_squash_is_torchvisions_resize_of_both_sides(size: tuple[int, int], height: int, width: int) -> None:
+    pixels = np.asarray(Image.fromarray(photograph("coffee")).resize(size[::-1]))
+    preprocessing = Preprocessing(height, width, round(min(height, width) * 1.25), fit="squash")
+    fitted, placement = fit(pixels, preprocessing)
+    whole = (round(height * 1.25), round(width * 1.25))
+    expected = center_crop(resize(Image.fromarray(pixels), whole), (height, width))
+    assert np.abs(fitted.astype(int) - np.asarray(expected).astype(int)).max() <= 2
+    # The tenth that the crop takes from each side was not seen.
+    assert placement.box == pytest.approx((size[1] * 0.1, size[0] * 0.1, size[1] * 0.9, size[0] * 0.9), abs=3)
+
+
+@pytest.mark.parametrize("size", [(300, 450), (450, 300), (225, 225)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_pad_shows_the_whole_image_amid_the_mean_colour(size: tuple[int, int], dtype: str) -> None:
+    pixels = np.asarray(Image.fromarray(photograph("coffee")).resize(size[::-1]))
+    given = pixels if dtype == "uint8" else pixels.astype(np.float32) / 255
+    preprocessing = Preprocessing(45, 45, 45, fit="pad")
+    fitted, placement = fit(given, preprocessing)
+    expected = timm.data.transforms.ResizeKeepRatio(45, longest=1.0)(Image.fromarray(pixels))
+    fill = tuple(round(255 * value) for value in preprocessing.mean)
+    expected = np.asarray(timm.data.transforms.CenterCropOrPad(45, fill=fill)(expected)).astype(int)
+    found = np.rint(fitted * 255).astype(int) if dtype == "float32" else fitted.astype(int)
+    assert np.abs(found - expected).max() <= 2
+    # A map goes back onto the whole image, and what lies on the padding nowhere.
+    place = np.arange(45, dtype=np.float32)[:, None] * np.ones(45, np.float32)
+    seen = placement.on_original(place)
+    covered = 45 * min(1, size[0] / size[1])
+    offset = (45 - round(covered)) // 2
+    # Where the centres of the first and last row of the original lie on the map.
+    half = covered / size[0] / 2 - 0.5
+    assert seen.shape == size
+    assert seen[0].mean() == pytest.approx(max(0, offset + half), abs=0.05)
+    assert seen[-1].mean() == pytest.approx(min(44, offset + covered - 1 - half), abs=0.05)

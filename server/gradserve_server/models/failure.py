@@ -1,0 +1,11 @@
+"""Why a model cannot be served."""
+
+
+class ModelLoadError(Exception):
+    """A model could not be loaded. The message says what to do, in one line."""
+
+
+def one_line(error: object, length: int = 300) -> str:
+    """Returns the text of an error as one line of at most `length` characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -155,13 +155,13 @@ def read_listings(path: Path | None, allowed: Allowed) -> tuple[Listing, ...]:
     return tuple(Listing(spec.name, (signed(spec, path),)) for spec in read_specs(path, allowed))
 
 
-def find_spec(path: Path | None, name: str = "", allowed: Allowed = Allowed()) -> ModelSpec:
-    """Returns what `read_listings` finds of one model: its newest version; of the first for an empty name.
+def find_spec(path: Path | None, name: str) -> ModelSpec:
+    """Returns what `read_listings` finds of one model: its newest version; of the first model for an empty name.
 
     Raises:
         ModelLoadError: There is none, or it cannot be read.
     """
-    listings = read_listings(path, allowed)
+    listings = read_listings(path, Allowed())
     for listing in listings:
         if name in ("", listing.name):
             error = listing.error or listing.candidates[0].error

@@ -21,7 +21,8 @@ from gradserve_server.rpc.interceptors import Interceptor
 from gradserve_server.rpc.servicer import ExplainerService
 from gradserve_server.scheduling.worker import Worker
 
-SERVICE = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"].full_name
+_DESCRIPTOR = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"]
+SERVICE = _DESCRIPTOR.full_name
 MESSAGE_MARGIN = 16 << 20
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class Server:
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="imaging")
         self._servicer = ExplainerService(self.worker, self._pool, settings)
         self._interceptor = Interceptor(SERVICE, self.metrics)
+        for method in _DESCRIPTOR.methods:
+            self._interceptor.expect(method.name, streams=method.server_streaming)
         self._health = Health(SERVICE)
         self._server = aio.server(interceptors=[self._interceptor], options=_options(settings))
 

@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LISTEN ?= 127.0.0.1:50051
 METRICS ?= 127.0.0.1:9090
+export BASE VARIANT PIP_OPTIONS IMAGE BUILDER
 
 .DEFAULT_GOAL := help
 
@@ -27,6 +28,23 @@ serve: $(INSTALLED) ## Run a server; LISTEN and METRICS give its addresses.
 
 test: $(INSTALLED) ## Run the tests.
 	$(BIN)/pytest
+
+$(VENV)/.installed-deploy: $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev,deploy]'
+	@touch $@
+
+$(VENV)/.installed-ray: $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev,ray]'
+	@touch $@
+
+test-deploy: $(VENV)/.installed-deploy ## Test manifests, rules, image and replicas; needs Debian packages, as root (see .ci/run).
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m 'deploy and not ray' tests/deploy
+
+test-ray: $(VENV)/.installed-ray ## Test the Ray job on a cluster of its own; takes minutes.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m ray tests/deploy
+
+image: ## Build the image; BASE, VARIANT (cuda or cpu), PIP_OPTIONS, IMAGE: see deploy/Dockerfile.
+	deploy/build-image.sh
 
 check: $(INSTALLED) ## Lint, type-check, check imports, protos and generated code.
 	$(BIN)/ruff check .
@@ -52,4 +70,4 @@ bench: $(INSTALLED) ## Measure what the core costs, as ratios.
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test check generate maximize-check bench clean
+.PHONY: help install demo serve test test-deploy test-ray image check generate maximize-check bench clean

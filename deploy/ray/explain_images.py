@@ -19,7 +19,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +87,13 @@ class Worker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Explains a batch and returns how many images it had, and how many of them are none."""
-        paths = [str(path) for path in batch["path"]]
+        paths = [str(path) for path in batch["paths"]]
         # All at once: the core packs them into passes.
         with ThreadPoolExecutor(len(paths)) as threads:
             rows = list(threads.map(self._row, paths))
         name = hashlib.sha256("\n".join(paths).encode()).hexdigest()[:32]
         _write(pa.Table.from_pylist(rows, SCHEMA), self._output / f"part-{name}.parquet")
-        return {"images": [len(rows)], "failed": [sum(row.get("error") is not None for row in rows)]}
+        return {"images": len(rows), "failed": sum(row.get("error") is not None for row in rows)}
 
     def _row(self, path: str) -> dict[str, Any]:
         task = self._task
@@ -217,12 +216,11 @@ def run(source: Path, output: Path, task: Task, *, workers: int, batch: int, gpu
         return 0, 0
     for unfinished in output.glob("*.unfinished"):
         unfinished.unlink()
-    results = ray.data.from_items(
-        [{"path": path} for path in missing], override_num_blocks=ceil(len(missing) / batch)
-    ).map_batches(
+    batches = [{"paths": missing[start : start + batch]} for start in range(0, len(missing), batch)]
+    # A row is a batch and a block, so that what has to be done again when a worker dies is one batch.
+    results = ray.data.from_items(batches, override_num_blocks=len(batches)).map(
         Worker,
         fn_constructor_args=(source.resolve(), output.resolve(), task, settings),
-        batch_size=batch,
         concurrency=workers,
         num_cpus=cpus,
         num_gpus=gpus,

@@ -24,6 +24,7 @@ from gradserve_server.scheduling.worker import Worker
 _DESCRIPTOR = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"]
 SERVICE = _DESCRIPTOR.full_name
 MESSAGE_MARGIN = 16 << 20
+LAST_BYTES_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +100,9 @@ class Server:
         await self._health.set_ready(False)
         if not await self._interceptor.drain(self._settings.drain_seconds):
             log.warning("requests were still in flight after %g s", self._settings.drain_seconds)
-        # In-flight requests are done, so this grace is for the last bytes; an open Health.Watch would use all of it.
-        await self._server.stop(0.1)
+        # The handlers have returned, but a large answer may still be on its way: a tenth of a second cut some off on a
+        # busy machine. An open Health.Watch takes all of it.
+        await self._server.stop(LAST_BYTES_SECONDS)
         await asyncio.to_thread(self.worker.stop)
         self._pool.shutdown()
         if self.metrics_port:

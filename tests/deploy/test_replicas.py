@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -119,6 +120,7 @@ def rolling_restart(pair: list[Replica], out: Callable[[int], None], back: Calla
     """Restarts each replica as Kubernetes does: out of the balance, SIGTERM, a new one, ready, back."""
     for index, replica in enumerate(pair):
         out(index)
+        time.sleep(1)
         replica.terminate()
         replica.start()
         replica.ready()

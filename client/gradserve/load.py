@@ -10,7 +10,6 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import grpc
 import numpy as np
@@ -70,13 +69,12 @@ def even(rate: float, seconds: float) -> list[float]:
 
 
 def poisson(rate: float, seconds: float, seed: int) -> list[float]:
-    """Returns when requests are due that come by chance, `rate` times a second in the mean: as callers do who do not
-    know of each other.
+    """Returns when requests are due that come by chance, as those of callers do who do not know of each other.
+
+    A Poisson process, given that it has `rate * seconds` arrivals: these are then uniform.
     """
     draw = random.Random(seed)
-    count = round(rate * seconds)
-    gaps = [draw.expovariate(rate) for _ in range(count)]
-    return list(accumulate(gaps))
+    return sorted(draw.uniform(0, seconds) for _ in range(round(rate * seconds)))
 
 
 async def offer(request: Callable[[int], Awaitable[None]], due: Sequence[float]) -> list[Call]:

@@ -179,7 +179,8 @@ def _link_server_dependencies(site: Path) -> None:
         if requirement.marker and not requirement.marker.evaluate({"extra": "server"}):
             continue
         name = re.sub(r"[-_.]+", "-", requirement.name).lower()
-        if name not in found:
+        # triton compiles for GPUs, is only imported for that, and is a gigabyte.
+        if name not in found and name != "triton":
             found[name] = distribution(name)
             todo += [Requirement(text) for text in found[name].requires or () if "extra ==" not in text]
             # `cuda-toolkit[cudart]` and its like: their extras are what they are made of.

@@ -3,11 +3,12 @@
 import { arrivals, explain } from './explain.js'
 
 const duration = Number(__ENV.SECONDS || 20)
+const rest = Number(__ENV.REST || 35)
 
 export const options = {
   scenarios: {
-    overload: arrivals(Number(__ENV.RATE || 100), `${duration}s`, { gracefulStop: '30s' }),
-    after: arrivals(1, '5s', { startTime: `${duration + 35}s` }),
+    overload: arrivals(Number(__ENV.RATE || 100), `${duration}s`, { gracefulStop: `${rest - 5}s` }),
+    after: arrivals(1, '5s', { startTime: `${duration + rest}s` }),
   },
   thresholds: {
     failed: ['count==0'],

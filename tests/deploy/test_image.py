@@ -59,7 +59,7 @@ def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     site = folder / "dependencies/opt/gradserve/dependencies"
     _link_server_dependencies(site)
     wheels = folder / "wheels"
-    _run(sys.executable, "-m", "pip", "download", "--quiet", "--dest", wheels, "hatchling", "editables")
+    _run(sys.executable, "-m", "pip", "download", "--quiet", "--dest", wheels, "hatchling")
     _run(
         DEPLOY / "build-image.sh",
         *("--build-context", f"dependencies={folder / 'dependencies'}"),

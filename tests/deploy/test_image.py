@@ -24,11 +24,15 @@ pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 BASE = "gradserve-test-base"
 IMAGE = "gradserve-test"
 ADDRESS = "127.0.0.1:50051"
+NOT_LINKED = {"gradserve", "triton"}
+"""Triton compiles for GPUs, is imported for that only, and is a gigabyte."""
+HEAVY = ("torch", "nvidia")
+"""Of gigabytes: mounted where they belong instead of copied. `GRADSERVE_IMAGE` tests an image that has them."""
 
 # What a container runtime does, in the words of mount and chroot: no runtime works in every sandbox that tests run in.
 CONTAINED = """
 ip link set lo up
-mount --bind "$0" "$0" && mount -o remount,bind,ro "$0"
+mount --rbind "$0" "$0" && mount -o remount,bind,ro "$0"
 mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && mount -t tmpfs -o mode=1777 tmpfs "$0/tmp"
 exec chroot "$0" setpriv --reuid="$1" --regid="$2" --clear-groups --no-new-privs --bounding-set=-all -- "${@:3}"
 """
@@ -48,16 +52,23 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("build")
+
+
+@pytest.fixture(scope="module")
+def image(request: pytest.FixtureRequest, folder: Path) -> str:
     """The image, or the one that GRADSERVE_IMAGE names. Its layer of dependencies is what this environment has of them,
     which saves gigabytes of downloads; all else is built as the Dockerfile says.
     """
     if given := os.environ.get("GRADSERVE_IMAGE"):
         return given
     base: str = request.getfixturevalue("base")
-    folder = tmp_path_factory.mktemp("build")
     site = folder / "dependencies/opt/gradserve/dependencies"
     _link_server_dependencies(site)
+    for name in HEAVY:
+        (site / name).rename(folder / name)
+        (site / name).mkdir()
     wheels = folder / "wheels"
     _run(sys.executable, "-m", "pip", "download", "--quiet", "--dest", wheels, "hatchling")
     _run(
@@ -80,9 +91,16 @@ def configuration(image: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def root(image: str) -> Iterator[Path]:
+def root(image: str, folder: Path) -> Iterator[Path]:
     container = _buildah("from", image)
-    yield Path(_buildah("mount", container))
+    mounted = Path(_buildah("mount", container))
+    heavy = {folder / name: mounted / "opt/gradserve/dependencies" / name for name in HEAVY if (folder / name).exists()}
+    for source, target in heavy.items():
+        _run("mount", "--bind", source, target)
+        _run("mount", "-o", "remount,bind,ro", target)
+    yield mounted
+    for target in heavy.values():
+        _run("umount", target)
     _buildah("rm", container)
 
 
@@ -171,26 +189,21 @@ def test_the_dockerfile_is_clean() -> None:
 
 def _link_server_dependencies(site: Path) -> None:
     """Links the files of the packages that the server needs, and of those that they need, and of no others."""
-    own = distribution("gradserve")
-    todo = [Requirement(text) for text in own.requires or () if "extra" not in text or "extra == 'server'" in text]
+    todo = [("gradserve", ""), ("gradserve", "server")]
     found: dict[str, Distribution] = {}
+    seen = set(todo)
     while todo:
-        requirement = todo.pop()
-        if requirement.marker and not requirement.marker.evaluate({"extra": "server"}):
+        name, extra = todo.pop()
+        found[name] = distribution(name)
+        for requirement in map(Requirement, found[name].requires or ()):
+            if requirement.marker and not requirement.marker.evaluate({"extra": extra}):
+                continue
+            needed = re.sub(r"[-_.]+", "-", requirement.name).lower()
+            todo += [pair for wanted in ("", *requirement.extras) if (pair := (needed, wanted)) not in seen]
+            seen.update(todo)
+    for name, one in found.items():
+        if name in NOT_LINKED:
             continue
-        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
-        # triton compiles for GPUs, is only imported for that, and is a gigabyte.
-        if name not in found and name != "triton":
-            found[name] = distribution(name)
-            todo += [Requirement(text) for text in found[name].requires or () if "extra ==" not in text]
-            # `cuda-toolkit[cudart]` and its like: their extras are what they are made of.
-            todo += [
-                Requirement(text)
-                for text in found[name].requires or ()
-                for extra in requirement.extras
-                if f'extra == "{extra}"' in text or f"extra == '{extra}'" in text
-            ]
-    for one in found.values():
         for file in one.files or ():
             source = Path(str(one.locate_file(file)))
             if ".." in file.parts or file.parts[0] == "bin" or not source.is_file():

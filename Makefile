@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LISTEN ?= 127.0.0.1:50051
 METRICS ?= 127.0.0.1:9090
+export BASE VARIANT PIP_OPTIONS IMAGE BUILDER
 
 .DEFAULT_GOAL := help
 
@@ -28,6 +29,23 @@ serve: $(INSTALLED) ## Run a server; LISTEN and METRICS give its addresses.
 test: $(INSTALLED) ## Run the tests.
 	$(BIN)/pytest
 
+$(VENV)/.installed-deploy: $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev,deploy]'
+	@touch $@
+
+$(VENV)/.installed-ray: $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev,ray]'
+	@touch $@
+
+test-deploy: $(VENV)/.installed-deploy ## Test manifests, rules, image and replicas; needs Debian packages, as root (see .ci/run).
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m 'deploy and not ray' tests/deploy
+
+test-ray: $(VENV)/.installed-ray ## Test the Ray job on a cluster of its own; takes minutes.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m ray tests/deploy
+
+image: ## Build the image; BASE, VARIANT (cuda or cpu), PIP_OPTIONS, IMAGE: see deploy/Dockerfile.
+	deploy/build-image.sh
+
 check: $(INSTALLED) ## Lint, type-check, check imports, protos and generated code.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,9 +53,13 @@ check: $(INSTALLED) ## Lint, type-check, check imports, protos and generated cod
 	$(BIN)/lint-imports
 	$(BIN)/buf lint protos
 	$(BIN)/python scripts/generate.py --check
+	$(BIN)/python scripts/metric_reference.py --check
+	$(BIN)/python scripts/dashboard.py --check
 
-generate: $(INSTALLED) ## Generate the client's code from the protos.
+generate: $(INSTALLED) ## Generate the client's code from the protos, the metric reference and the dashboard.
 	$(BIN)/python scripts/generate.py
+	$(BIN)/python scripts/metric_reference.py
+	$(BIN)/python scripts/dashboard.py
 
 matrix: $(INSTALLED) ## Ask every method of eight architectures and write docs/method-matrix.md; takes minutes.
 	$(BIN)/python scripts/method_matrix.py
@@ -68,4 +90,5 @@ bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation 
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test check generate matrix matrix-check long-check maximize-check stylize-check models-check bench bench-stylizer clean
+.PHONY: help install demo serve test test-deploy test-ray image check generate matrix matrix-check long-check \
+	maximize-check stylize-check models-check bench bench-stylizer clean

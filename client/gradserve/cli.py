@@ -9,6 +9,7 @@ from typing import Any
 from gradserve.client import Client
 from gradserve.comparison import compare
 from gradserve.errors import GradserveError
+from gradserve.load_command import add_load
 from gradserve.maximize_command import add_maximize
 from gradserve.requests import METHODS, with_layer
 from gradserve.results import TrustReport
@@ -145,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="list the models")
     models.set_defaults(run=_models)
     models.add_argument("--layers", action="store_true", help="list their layers as well")
+
+    add_load(commands)
 
     health = commands.add_parser("health", help="wait until the server is ready")
     health.set_defaults(run=_health)

@@ -28,8 +28,10 @@ from gradserve_server.rpc.interceptors import Interceptor
 from gradserve_server.rpc.servicer import ExplainerService
 from gradserve_server.scheduling.worker import Worker
 
-SERVICE = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"].full_name
+_DESCRIPTOR = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"]
+SERVICE = _DESCRIPTOR.full_name
 MESSAGE_MARGIN = 16 << 20
+LAST_BYTES_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,8 @@ class Server:
         self._ready = False
         self._servicer = ExplainerService(self.worker, self._pool, settings, self._served)
         self._interceptor = Interceptor(SERVICE, self.metrics)
+        for method in _DESCRIPTOR.methods:
+            self._interceptor.expect(method.name, streams=method.server_streaming)
         self._health = Health(SERVICE)
         self._server = aio.server(interceptors=[self._interceptor], options=_options(settings))
 
@@ -167,8 +171,9 @@ class Server:
         await self._health.set_ready(False)
         if not await self._interceptor.drain(self._settings.drain_seconds):
             log.warning("requests were still in flight after %g s", self._settings.drain_seconds)
-        # In-flight requests are done, so this grace is for the last bytes; an open Health.Watch would use all of it.
-        await self._server.stop(0.1)
+        # The handlers have returned, but a large answer may still be on its way: a tenth of a second cut some off on a
+        # busy machine. An open Health.Watch takes all of it.
+        await self._server.stop(LAST_BYTES_SECONDS)
         await asyncio.to_thread(self.worker.stop)
         self._pool.shutdown()
         if self.metrics_port:

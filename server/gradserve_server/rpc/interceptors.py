@@ -37,6 +37,17 @@ class Interceptor(aio.ServerInterceptor):
         self._idle.set()
         self._draining = False
 
+    def expect(self, method: str, *, streams: bool) -> None:
+        """Makes the series of a method exist from the start, so that rates begin at zero."""
+        labels = ("server_stream" if streams else "unary", self._service, method)
+        metrics = self._metrics
+        metrics.in_flight.labels(method)
+        for counter in (metrics.rpc_started, metrics.rpc_received, metrics.rpc_sent):
+            counter.labels(*labels)
+        metrics.rpc_seconds.labels(*labels)
+        for code in grpc.StatusCode:
+            metrics.rpc_handled.labels(*labels, _camel_case(code))
+
     async def drain(self, seconds: float) -> bool:
         """Refuses new RPCs, waits for those in flight, and returns whether all ended in time."""
         self._draining = True

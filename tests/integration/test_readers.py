@@ -31,6 +31,17 @@ FRAME_BYTES = SIZE * SIZE * 3 * 4
 # the objective is never flat.
 FAST = {"objectives": objectives.channel("conv_stem", 3), "preset": "simonyan", "jitter_px": 8}
 STALLED = {**FAST, "size": SIZE, "preview_interval_steps": 1, "format": "jpeg"}
+BARE = maximize_pb2.MaximizeRequest(
+    preset=maximize_pb2.PRESET_SIMONYAN,
+    step_count=2000,
+    preview_interval_steps=1,
+    format=image_pb2.IMAGE_FORMAT_JPEG,
+    objectives=FAST["objectives"].messages(),
+    robustness=maximize_pb2.Robustness(jitter_px=8),
+    size=maximize_pb2.Size(height=SIZE, width=SIZE),
+)
+# Without probing, the window stays at its 64 KiB.
+NARROW = [("grpc.http2.bdp_probe", 0)]
 ENDLESS = {**FAST, "size": 32, "steps": 2000}
 SMALL = {"model": "in_float64", "preset": "lucid", "class_index": 1, "seed": 3}
 
@@ -113,20 +124,10 @@ def pause(server: Server, client: Client, address: str) -> Pause:
     """Two readers stop for five seconds: one of ours, and one of the bare stub, which sees what transports do."""
     until(lambda: idle(server))
     picture = photograph("coffee")
-    request = maximize_pb2.MaximizeRequest(
-        preset=maximize_pb2.PRESET_SIMONYAN,
-        step_count=2000,
-        preview_interval_steps=1,
-        format=image_pb2.IMAGE_FORMAT_JPEG,
-        objectives=FAST["objectives"].messages(),
-        robustness=maximize_pb2.Robustness(jitter_px=8),
-        size=maximize_pb2.Size(height=SIZE, width=SIZE),
-    )
-    # Without probing, the window stays at its 64 KiB.
-    with Client(address) as ours, grpc.insecure_channel(address, [("grpc.http2.bdp_probe", 0)]) as channel:
+    with Client(address) as ours, grpc.insecure_channel(address, NARROW) as channel:
         started = passes(server)
         reading = ours.maximize(**STALLED, steps=2000)
-        bare = explainer_service_pb2_grpc.ExplainerServiceStub(channel).Maximize(request, timeout=60)
+        bare = explainer_service_pb2_grpc.ExplainerServiceStub(channel).Maximize(BARE, timeout=60)
         raw = [next(bare)]
         before = next(reading)
         stopped = time.monotonic()
@@ -214,6 +215,28 @@ async def test_a_coroutine_that_stopped_goes_on_with_the_newest_and_gets_the_res
     assert steps[-1] == 120
     assert isinstance(result, MaximizeResult)
     assert len(result.values) == 120
+
+
+def test_who_goes_away_from_a_full_window_is_no_error_of_the_server(
+    server: Server, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def handled(code: str) -> float:
+        service = "gradserve.v1.ExplainerService"
+        labels = {"grpc_type": "server_stream", "grpc_service": service, "grpc_method": "Maximize", "grpc_code": code}
+        return sample(server, "grpc_server_handled_total", **labels)
+
+    cancelled, failed = handled("Cancelled"), handled("Internal") + handled("Unknown")
+    for _ in range(6):
+        with grpc.insecure_channel(address, NARROW) as channel:
+            call = explainer_service_pb2_grpc.ExplainerServiceStub(channel).Maximize(BARE, timeout=60)
+            next(call)
+            started = passes(server)
+            until(lambda started=started: passes(server) > started + 15)
+            call.cancel()
+        until(lambda: idle(server))
+    assert handled("Cancelled") - cancelled == 6
+    assert handled("Internal") + handled("Unknown") == failed
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_who_reads_at_the_end_gets_the_last_step_or_all(server: Server, client: Client) -> None:

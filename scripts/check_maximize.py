@@ -45,11 +45,15 @@ def main() -> int:
         started = time.perf_counter()
         tasks = [Task(class_score(index), RECIPES[Preset(name)], normal, seed=parsed.seed) for index in CLASSES]
         found = drive(model, *(maximize(blank, task) for task in tasks), budget=5).results
-        print(f"{name}: {time.perf_counter() - started:.0f} s")
-        for index, result in zip(CLASSES, found, strict=True):
-            probability = float(torch.from_numpy(result.logits[0]).softmax(0)[index])
-            worst = min(worst, probability)
-            print(f"  {model.labels[index]:20} {probability:.3f} after {len(result.values)} steps")
+        seconds = time.perf_counter() - started
+        probabilities = [
+            float(torch.from_numpy(result.logits[0]).softmax(0)[index])
+            for index, result in zip(CLASSES, found, strict=True)
+        ]
+        worst = min(worst, *probabilities)
+        print(f"{name}: lowest probability {min(probabilities):.5f}, seed {parsed.seed}, {seconds:.0f} s")
+        for index, result, probability in zip(CLASSES, found, probabilities, strict=True):
+            print(f"  {model.labels[index]:20} {probability:.5f} after {len(result.values)} steps", flush=True)
         tiles = [np.rint(result.pixels[0] * 255).astype(np.uint8) for result in found]
         rows = [np.concatenate(tiles[start : start + COLUMNS], 1) for start in range(0, len(tiles), COLUMNS)]
         Image.fromarray(np.concatenate(rows)).save(parsed.folder / f"{name}.png")

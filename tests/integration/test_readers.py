@@ -31,7 +31,19 @@ FRAME_BYTES = SIZE * SIZE * 3 * 4
 # the objective is never flat.
 FAST = {"objectives": objectives.channel("conv_stem", 3), "preset": "simonyan", "jitter_px": 8}
 STALLED = {**FAST, "size": SIZE, "preview_interval_steps": 1, "format": "jpeg"}
-ENDLESS = {**FAST, "size": 32, "steps": 2000}
+BARE = maximize_pb2.MaximizeRequest(
+    preset=maximize_pb2.PRESET_SIMONYAN,
+    step_count=2000,
+    preview_interval_steps=1,
+    format=image_pb2.IMAGE_FORMAT_JPEG,
+    objectives=FAST["objectives"].messages(),
+    robustness=maximize_pb2.Robustness(jitter_px=8),
+    size=maximize_pb2.Size(height=SIZE, width=SIZE),
+)
+# Without probing, the window stays at its 64 KiB.
+NARROW = [("grpc.http2.bdp_probe", 0)]
+# Would take longer than anybody here waits for its end.
+ENDLESS = {**FAST, "size": 224, "steps": 2000}
 SMALL = {"model": "in_float64", "preset": "lucid", "class_index": 1, "seed": 3}
 
 
@@ -75,8 +87,20 @@ def nobody_reads() -> bool:
     return not any(thread.name == "gradserve-stream" for thread in threading.enumerate())
 
 
+def handled(server: Server, code: str) -> int:
+    service = "gradserve.v1.ExplainerService"
+    labels = {"grpc_type": "server_stream", "grpc_service": service, "grpc_method": "Maximize", "grpc_code": code}
+    return int(sample(server, "grpc_server_handled_total", **labels))
+
+
 def idle(server: Server) -> bool:
     return sample(server, "gradserve_inflight_requests", method="Maximize") == 0
+
+
+@pytest.fixture(autouse=True)
+def alone(server: Server) -> None:
+    """Calls of earlier tests have ended."""
+    until(lambda: idle(server))
 
 
 @dataclass
@@ -113,20 +137,10 @@ def pause(server: Server, client: Client, address: str) -> Pause:
     """Two readers stop for five seconds: one of ours, and one of the bare stub, which sees what transports do."""
     until(lambda: idle(server))
     picture = photograph("coffee")
-    request = maximize_pb2.MaximizeRequest(
-        preset=maximize_pb2.PRESET_SIMONYAN,
-        step_count=2000,
-        preview_interval_steps=1,
-        format=image_pb2.IMAGE_FORMAT_JPEG,
-        objectives=FAST["objectives"].messages(),
-        robustness=maximize_pb2.Robustness(jitter_px=8),
-        size=maximize_pb2.Size(height=SIZE, width=SIZE),
-    )
-    # Without probing, the window stays at its 64 KiB.
-    with Client(address) as ours, grpc.insecure_channel(address, [("grpc.http2.bdp_probe", 0)]) as channel:
+    with Client(address) as ours, grpc.insecure_channel(address, NARROW) as channel:
         started = passes(server)
         reading = ours.maximize(**STALLED, steps=2000)
-        bare = explainer_service_pb2_grpc.ExplainerServiceStub(channel).Maximize(request, timeout=60)
+        bare = explainer_service_pb2_grpc.ExplainerServiceStub(channel).Maximize(BARE, timeout=60)
         raw = [next(bare)]
         before = next(reading)
         stopped = time.monotonic()
@@ -199,8 +213,6 @@ def test_the_bare_stub_gets_what_the_transport_kept_and_then_the_newest(pause: P
 async def test_a_coroutine_that_stopped_goes_on_with_the_newest_and_gets_the_result(
     server: Server, address: str
 ) -> None:
-    while not idle(server):
-        await asyncio.sleep(0.01)
     async with aio.Client(address) as client:
         started = passes(server)
         reading = client.maximize(**STALLED, steps=120)
@@ -216,8 +228,27 @@ async def test_a_coroutine_that_stopped_goes_on_with_the_newest_and_gets_the_res
     assert len(result.values) == 120
 
 
+def test_who_goes_away_from_a_full_window_is_no_error_of_the_server(
+    server: Server, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    cancelled, failed = handled(server, "Cancelled"), handled(server, "Internal") + handled(server, "Unknown")
+    for _ in range(6):
+        with grpc.insecure_channel(address, NARROW) as channel:
+            call = explainer_service_pb2_grpc.ExplainerServiceStub(channel).Maximize(BARE, timeout=60)
+            next(call)
+            started = passes(server)
+            until(lambda started=started: passes(server) > started + 15)
+            call.cancel()
+        until(lambda: idle(server))
+    assert handled(server, "Cancelled") - cancelled == 6
+    assert handled(server, "Internal") + handled(server, "Unknown") == failed
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_who_reads_at_the_end_gets_the_last_step_or_all(server: Server, client: Client) -> None:
-    slow, thorough = (client.maximize(**ENDLESS | {"steps": 40}, every_event=every) for every in (False, True))
+    slow, thorough = (
+        client.maximize(**ENDLESS | {"steps": 40, "size": 32}, every_event=every) for every in (False, True)
+    )
     until(nobody_reads)
     progress, result = slow
     assert (progress.step, len(result.values)) == (40, 40)
@@ -232,24 +263,28 @@ def test_who_reads_at_the_end_gets_the_last_step_or_all(server: Server, client: 
 
 
 def test_a_call_ends_with_the_last_reference_to_it(server: Server, client: Client) -> None:
+    cancelled = handled(server, "Cancelled")
     for _ in client.maximize(**ENDLESS):
         break
-    until(lambda: idle(server) and nobody_reads())
+    until(lambda: handled(server, "Cancelled") == cancelled + 1 and nobody_reads())
     stream = client.maximize(**ENDLESS)
     next(stream)
     assert not nobody_reads()
     del stream
-    until(lambda: idle(server) and nobody_reads())
+    until(lambda: handled(server, "Cancelled") == cancelled + 2 and nobody_reads())
 
 
 def test_a_block_and_a_client_end_their_calls(server: Server, client: Client, address: str) -> None:
+    cancelled = handled(server, "Cancelled")
     with client.maximize(**ENDLESS) as stream:
         next(stream)
-    until(lambda: idle(server) and nobody_reads())
+    until(lambda: handled(server, "Cancelled") == cancelled + 1 and nobody_reads())
     with Client(address) as other:
         kept = other.maximize(**ENDLESS)
         next(kept)
-    until(lambda: idle(server) and nobody_reads())
+    until(lambda: handled(server, "Cancelled") == cancelled + 2 and nobody_reads())
+    with pytest.raises(GradserveError):
+        kept.result()
 
 
 def test_who_reads_a_cancelled_call_is_told(client: Client) -> None:
@@ -272,32 +307,35 @@ def test_errors_reach_who_reads(client: Client) -> None:
 
 
 async def test_coroutines_end_their_calls_too(server: Server, address: str) -> None:
-    async def ended() -> None:
+    async def ended(count: int) -> None:
         for _ in range(1000):
-            if idle(server):
+            if handled(server, "Cancelled") == before + count:
                 return
             await asyncio.sleep(0.01)
         raise AssertionError("the call did not end")
 
+    before = handled(server, "Cancelled")
     async with aio.Client(address) as client:
         async for _ in client.maximize(**ENDLESS):
             break
         gc.collect()
-        await ended()
+        await ended(1)
         async with client.maximize(**ENDLESS) as stream:
             await anext(stream)
-        await ended()
+        await ended(2)
         with pytest.raises(GradserveError) as caught:
             await stream.result()
         assert caught.value.code is grpc.StatusCode.CANCELLED
         # Who gives up waiting gives up the call.
         stream = client.maximize(**ENDLESS)
+        await anext(stream)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(stream.result(), 0.3)
-        await ended()
+        await ended(3)
         with pytest.raises(InvalidRequest):
             await client.maximize(class_index=-1).result()
         left = client.maximize(**ENDLESS)
+        await anext(left)
     with pytest.raises(GradserveError):
         await left.result()
-    await ended()
+    await ended(4)

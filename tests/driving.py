@@ -14,6 +14,7 @@ from gradserve_server.imaging.geometry import fit, model_input
 from gradserve_server.models.loading import ModelSpec, prepare
 from gradserve_server.models.model import Model
 from gradserve_server.models.preprocessing import Preprocessing
+from gradserve_server.models.repository import Entry
 from gradserve_server.programs.explain.method import Subject
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Outcome
@@ -39,6 +40,11 @@ def model_of(
         preprocessing=Preprocessing(height=size, width=size, resize=size),
     )
     return prepare(module, "0" * 64, spec, torch.device("cpu"))
+
+
+def entry_of(model: Model) -> Entry:
+    """Returns a model as what a repository has."""
+    return Entry(ModelSpec(model.name), model=model)
 
 
 def rows_of(pixels: np.ndarray, model: Model) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from tests.driving import answer_to, model_of, relative
+from tests.driving import answer_to, entry_of, model_of, relative
 from tests.unit.programs.explain.test_cam_of_transformers import (
     SIZE,
     timm_swin,
@@ -128,7 +128,7 @@ def test_maximizes_units(case: Case, network: nn.Module, model) -> None:
         (objectives.diversity(case.layer), np.array([-cosine, -cosine])),
     ):
         request = maximize_pb2.MaximizeRequest(objectives=objective.messages(), count=2)
-        call = maximize_call(request, Repository((model,)), Settings())
+        call = maximize_call(request, Repository((entry_of(model),)), Settings())
         np.testing.assert_allclose(value_of(model, call.objective, image()), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -167,7 +167,7 @@ def test_a_layer_that_does_not_say_where_its_channels_are_is_refused(kind: str) 
     messages = getattr(objectives, kind)(layer, *given).messages()
     request = maximize_pb2.MaximizeRequest(objectives=messages, count=2)
     with pytest.raises(InvalidInput, match="name a layer of shape") as caught:
-        maximize_call(request, Repository((model,)), Settings())
+        maximize_call(request, Repository((entry_of(model),)), Settings())
     assert caught.value.field == f"objectives[0].{kind}.layer"
 
 

@@ -70,6 +70,9 @@ matrix-check: $(INSTALLED) ## Ask the same, and fail if docs/method-matrix.md sa
 long-check: $(INSTALLED) ## Show that a request of many rows takes no more memory and lets others through.
 	$(BIN)/python scripts/check_long_request.py
 
+insertion-check: $(INSTALLED) ## Compare maps with maps that know nothing and write docs/insertion.md; takes minutes.
+	$(BIN)/python scripts/check_insertion.py
+
 maximize-check: $(INSTALLED) ## Maximise ten classes by three presets and look at them; takes minutes.
 	$(BIN)/python scripts/check_maximize.py demo/out/maximize
 
@@ -91,4 +94,4 @@ clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
 .PHONY: help install demo serve test test-deploy test-ray image check generate matrix matrix-check long-check \
-	maximize-check stylize-check models-check bench bench-stylizer clean
+	insertion-check maximize-check stylize-check models-check bench bench-stylizer clean

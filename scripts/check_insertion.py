@@ -7,11 +7,12 @@ centred Gaussian by the margins below, on average over the photographs, or if on
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import skimage.data
 import torch
 from torch import Tensor
 
@@ -118,11 +119,14 @@ def _areas(model: Model, photograph: str) -> Iterator[tuple[str, str, float]]:
     from tests.driving import answer_to
     from tests.insertion import by_regions, centred_gaussian, insertion_auc, random_maps, subject_of_photograph
 
+    from gradserve_server.imaging.geometry import fit
+    from gradserve_server.imaging.segmentation import segments
     from gradserve_server.programs.explain import METHODS
     from gradserve_server.rpc.support import refusal, supported
 
     started = time.perf_counter()
-    subject = subject_of_photograph(photograph, model)
+    fitted, _ = fit(getattr(skimage.data, photograph)(), model.preprocessing)
+    subject = replace(subject_of_photograph(photograph, model), segments=torch.from_numpy(segments(fitted)))
 
     def area(values: Tensor, grain: str) -> float:
         return insertion_auc(model, subject, by_regions(values) if grain == "regions" else values, STEPS[grain])

@@ -13,8 +13,6 @@ from tests.driving import answer_to, rows_of, subject_of
 from torch import Tensor
 
 from gradserve_server.autograd.objective import ranked_class_score
-from gradserve_server.imaging.geometry import fit
-from gradserve_server.imaging.segmentation import segments
 from gradserve_server.models.model import Model
 from gradserve_server.programs.explain.method import Attribution, Subject, settle
 from gradserve_server.programs.explain.saliency import Saliency
@@ -25,10 +23,9 @@ REGION_PX = 32
 
 
 def subject_of_photograph(name: str, model: Model) -> Subject:
-    """Returns a photograph to be explained for what the model predicts."""
-    fitted, _ = fit(photograph(name), model.preprocessing)
+    """Returns a photograph to be explained for what the model predicts; its superpixels are squares."""
     rows = rows_of(photograph(name), model).contiguous(memory_format=torch.channels_last)
-    subject = subject_of(rows, ranked_class_score(0), model=model, segments=torch.from_numpy(segments(fitted)))
+    subject = subject_of(rows, ranked_class_score(0), model=model)
     return answer_to(model, settle(subject))
 
 

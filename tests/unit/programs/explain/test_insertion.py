@@ -29,14 +29,14 @@ def subjects(embedded: Model) -> list[Subject]:
 @pytest.fixture(scope="module")
 def ignorant(embedded: Model, subjects: list[Subject]) -> tuple[float, float]:
     """Mean areas of random maps and of the Gaussian."""
-    drawn = [(subject, values) for subject in subjects for values in random_maps(subject, 3)]
+    drawn = [(subject, values) for subject in subjects for values in random_maps(subject, 2)]
     return (
         fmean(insertion_auc(embedded, subject, by_regions(values), STEPS) for subject, values in drawn),
         fmean(insertion_auc(embedded, subject, by_regions(centred_gaussian(subject)), STEPS) for subject in subjects),
     )
 
 
-@pytest.mark.parametrize("name", ["grad_cam", "xgrad_cam", "grad_cam_plus_plus", "guided_grad_cam", "lrp"])
+@pytest.mark.parametrize("name", ["grad_cam", "layer_cam", "guided_grad_cam"])
 def test_maps_beat_random_ones_and_a_gaussian_in_the_middle(
     embedded: Model, subjects: list[Subject], ignorant: tuple[float, float], name: str
 ) -> None:

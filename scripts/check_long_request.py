@@ -18,6 +18,8 @@ from PIL import Image
 from gradserve import Client
 
 FEW, MANY = 64, 256
+PASS_ROWS = 8
+"""Said, because what calibration finds differs between machines."""
 GROWTH_MIB = 32
 """Most that the peak of resident memory may grow from few steps to many: a tenth of what rows alone would take."""
 OTHERS = 8
@@ -26,7 +28,8 @@ OTHERS = 8
 
 def main() -> int:
     """Runs the command and returns its exit status."""
-    command = [sys.executable, "-m", "gradserve_server", "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+    addresses = ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "gradserve_server", "serve", *addresses, "--pass-rows", str(PASS_ROWS)]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         address = f"127.0.0.1:{_port(server)}"

@@ -37,7 +37,7 @@ $(VENV)/.installed-ray: $(INSTALLED)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev,ray]'
 	@touch $@
 
-test-deploy: $(VENV)/.installed-deploy ## Test manifests, rules, image and replicas; needs Debian packages, as root (see .ci/run).
+test-deploy: $(VENV)/.installed-deploy ## Test manifests, rules, image and replicas; as root; CONTRIBUTING.md says what it needs.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m 'deploy and not ray' tests/deploy
 
 test-ray: $(VENV)/.installed-ray ## Test the Ray job on a cluster of its own; takes minutes.

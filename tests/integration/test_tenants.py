@@ -1,45 +1,41 @@
-"""Tenants, over a real channel."""
-
-import io
+"""The metadata that names a tenant, over a real channel. What it does is shown in tests/unit/scheduling."""
 
 import grpc
-import numpy as np
 import pytest
-from PIL import Image
+from tests.conftest import jpeg
 
-from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc
+from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc, maximize_pb2, stylize_pb2
+
+PHOTOGRAPH = {"encoded": jpeg("chelsea")}
+REQUESTS = {
+    "Explain": explain_pb2.ExplainRequest(model="in_float64", image=PHOTOGRAPH, methods=[{"saliency": {}}]),
+    "Maximize": maximize_pb2.MaximizeRequest(
+        model="in_float64", objectives=[{"class_score": {"class_index": 1}}], step_count=1
+    ),
+    "Stylize": stylize_pb2.StylizeRequest(
+        content=PHOTOGRAPH,
+        size_px=32,
+        optimization={"model": "in_float64", "styles": [{"image": PHOTOGRAPH}], "step_count": 1},
+    ),
+}
 
 
-def request(seed: int) -> explain_pb2.ExplainRequest:
-    pixels = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, "PNG")
-    return explain_pb2.ExplainRequest(
-        image={"encoded": encoded.getvalue()},
-        methods=[{"integrated_gradients": {"step_count": 8}}],
-    )
-
-
-@pytest.fixture
-def stub(address: str):
+def call(address: str, name: str, tenant: str) -> object:
     with grpc.insecure_channel(address) as channel:
-        yield explainer_service_pb2_grpc.ExplainerServiceStub(channel)
+        answer = getattr(explainer_service_pb2_grpc.ExplainerServiceStub(channel), name)(
+            REQUESTS[name], metadata=[("gradserve-tenant", tenant)]
+        )
+        return answer if name == "Explain" else list(answer)[-1]
 
 
-def test_one_with_many_requests_does_not_keep_another_waiting(stub) -> None:
-    # Each takes the device far longer than its way there.
-    many = [stub.Explain.future(request(seed), metadata=[("gradserve-tenant", "many")]) for seed in range(24)]
-    # Once the first is answered, all others are in the queue.
-    many[0].result()
-    stub.Explain(request(99), metadata=[("gradserve-tenant", "few")])
-    answered = sum(future.done() for future in many)
-    for future in many:
-        future.result()
-    assert answered <= 12
+@pytest.mark.parametrize("name", REQUESTS)
+def test_every_call_may_name_one(address: str, name: str) -> None:
+    assert call(address, name, "x" * 64)
 
 
-def test_a_name_that_is_too_long_is_refused(stub) -> None:
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_name_that_is_too_long_is_refused(address: str, name: str) -> None:
     with pytest.raises(grpc.RpcError) as error:
-        stub.Explain(request(0), metadata=[("gradserve-tenant", "x" * 65)])
+        call(address, name, "x" * 65)
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "at most 64 characters" in error.value.details()

@@ -91,6 +91,11 @@ def _rows(model: Model, candidate: Candidate, layers: bool) -> Iterator[Row]:
         f"{preprocessing.interpolation}, mean {_numbers(preprocessing.mean)}, std {_numbers(preprocessing.std)}",
     )
     yield "forward", "finite logits, one row for each image"
+    folded = model.folded.module is not model.module
+    yield (
+        "folding",
+        f"{len(model.folded.layers)} layers, logits as before" if folded else "nothing to fold, or turned off",
+    )
     yield (
         "layers",
         f"{len(model.layers)} that can be named, {sum(layer.spatial for layer in model.layers)} with positions",

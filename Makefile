@@ -82,9 +82,9 @@ stylize-check: $(INSTALLED) ## Give a photograph several styles and look at them
 models-check: $(INSTALLED) ## Serve thirteen networks from a repository and compare their logits; takes minutes.
 	$(BIN)/python scripts/check_models.py
 
-bench: $(INSTALLED) ## Measure what the core costs, and Explain beside Stylize, as ratios.
+bench: $(INSTALLED) ## Measure what the core costs, and what company costs a caller of Explain, as ratios.
 	$(BIN)/python benchmarks/core.py
-	$(BIN)/python benchmarks/stylize_company.py
+	$(BIN)/python -m benchmarks.company
 
 bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation that reaches its loss; takes minutes.
 	$(BIN)/python scripts/style_images.py benchmarks/out/styles

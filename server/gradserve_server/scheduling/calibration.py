@@ -14,6 +14,9 @@ from gradserve_server.models.model import Model
 KNEE = 0.9
 """The smallest pass with this part of the best throughput is chosen: larger ones only make everybody wait longer."""
 
+SHORT = 1.5
+"""How much longer than a pass of one row a pass may take that somebody may have to wait for."""
+
 MEASURED_MS = 300
 """Time to spend on measuring one size of pass, after a first one that warms up; the fastest pass counts."""
 
@@ -55,6 +58,12 @@ class Calibration:
         """Seconds that a row costs in a full pass, with its gradient if it can have one."""
         full = next(point for point in self.points if point.rows == self.pass_rows)
         return full.most_ms / full.rows / 1000
+
+    @property
+    def short_pass_rows(self) -> int:
+        """Rows of a pass that takes hardly longer than one of a single row: many on a GPU, one on most CPUs."""
+        bound = SHORT * self.points[0].most_ms
+        return max(point.rows for point in self.points if point.rows <= self.pass_rows and point.most_ms <= bound)
 
 
 def calibrate(

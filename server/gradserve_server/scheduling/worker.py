@@ -64,7 +64,10 @@ class Worker:
         self._stopping = False
         self._failed: BaseException | None = None
         self._scheduler = Scheduler(
-            self._row_budget, self._row_seconds, abandoned=lambda reason: metrics.abandoned.labels(reason).inc()
+            self._row_budget,
+            self._row_seconds,
+            self._short_rows,
+            abandoned=lambda reason: metrics.abandoned.labels(reason).inc(),
         )
         self._thread = threading.Thread(target=self._main, name=f"worker-{device}", daemon=True)
         self._loader = ThreadPoolExecutor(
@@ -250,8 +253,13 @@ class Worker:
         self._ceilings[key] = max(1, rows // 2)
 
     def _row_budget(self, key: PassKey) -> int:
-        rows = self.calibrations[key.model].pass_rows
-        # A row of four times the pixels takes four times the memory.
+        return self._fitting(key, self.calibrations[key.model].pass_rows)
+
+    def _short_rows(self, key: PassKey) -> int:
+        return self._fitting(key, self.calibrations[key.model].short_pass_rows)
+
+    def _fitting(self, key: PassKey, rows: int) -> int:
+        # A row of four times the pixels takes four times the memory and the time.
         fitting = max(1, min(rows, int(rows / _relative_size(key))))
         return min(fitting, self._ceilings.get(key, fitting))
 

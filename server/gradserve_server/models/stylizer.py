@@ -22,6 +22,7 @@ from gradserve_server.models.folding import Folded
 from gradserve_server.models.layers import Layer
 from gradserve_server.models.loading import ModelLoadError
 from gradserve_server.models.model import Model
+from gradserve_server.models.precision import PRECISIONS
 from gradserve_server.models.preprocessing import Preprocessing
 from gradserve_server.models.rectifiers import find_rectifiers
 from gradserve_server.models.transformer_network import Statistics, TransformerNetwork
@@ -115,7 +116,7 @@ def load_stylizer(spec: StylizerSpec, device: torch.device) -> Model:
         module=network,
         folded=Folded(network),
         device=device,
-        dtype=torch.float32,
+        arithmetic=PRECISIONS["float32"],
         preprocessing=IN_255,
         labels=(),
         class_count=0,

@@ -50,7 +50,11 @@ class Server:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # time of creation says nothing here
         self.metrics = Metrics()
         self.worker = Worker(
-            settings.device, self.metrics, queue_size=settings.queue_size, pass_rows=settings.pass_rows or None
+            settings.device,
+            self.metrics,
+            queue_size=settings.queue_size,
+            pass_rows=settings.pass_rows or None,
+            calibration_cache=settings.calibration_cache,
         )
         self.port = 0
         self.metrics_port = 0

@@ -36,6 +36,11 @@ class Settings:
     )
     device: str = _setting("auto", "device that computes: cpu, cuda:0, or auto for a GPU if there is one")
     pass_rows: int = _setting(0, "rows per pass; 0 for what calibration finds", int)
+    calibration_cache: Path | None = _setting(
+        None,
+        "folder that keeps measured costs of passes, so that a restart is quick; without it they are forgotten",
+        Path,
+    )
     queue_size: int = _setting(1024, "largest number of programs live or waiting; one more is refused", int)
     image_bytes: int = _setting(32 << 20, "largest encoded image or array of pixels in bytes", int)
     image_pixels: int = _setting(50_000_000, "largest number of pixels of an image", int)

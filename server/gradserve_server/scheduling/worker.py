@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from math import prod
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -27,6 +28,7 @@ from gradserve_server.models.model import Model
 from gradserve_server.models.stylizer import StylizerSpec, load_stylizer
 from gradserve_server.observability.metrics import Metrics
 from gradserve_server.scheduling.calibration import Calibration, calibrate, warm_up
+from gradserve_server.scheduling.calibration_cache import CalibrationCache
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Outcome
 from gradserve_server.scheduling.scheduler import Pass, Scheduler, deliver
@@ -47,13 +49,25 @@ class Worker:
         metrics: Where to count.
         queue_size: Largest number of jobs that may be live or waiting; one more is refused.
         pass_rows: Rows per pass; None for what calibration finds.
+        calibration_cache: Folder that keeps what calibration finds; None to find it at each start.
     """
 
-    def __init__(self, device: str, metrics: Metrics, *, queue_size: int = 1024, pass_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        device: str,
+        metrics: Metrics,
+        *,
+        queue_size: int = 1024,
+        pass_rows: int | None = None,
+        calibration_cache: Path | None = None,
+    ) -> None:
         self._device = device
         self.calibrations: WeakKeyDictionary[Model, Calibration] = WeakKeyDictionary()
         """By model, once loaded."""
         self._known: dict[object, Calibration] = {}
+        # What an operator chose is no finding.
+        kept = calibration_cache if pass_rows is None else None
+        self._cache = None if kept is None else CalibrationCache(kept, _THREADS)
         self._metrics = metrics
         self._queue_size = queue_size
         self._pass_rows = pass_rows
@@ -171,12 +185,14 @@ class Worker:
         size = (model.preprocessing.height, model.preprocessing.width)
         # Of the same architecture, so of the same cost.
         network = (model.name, model.architecture, options, model.dtype, size, len(model.layers))
-        if network in self._known:
-            calibration = self._known[network]
-            self._measured(lambda: warm_up(model))
+        known = self._known.get(network) or (self._cache.read(model) if self._cache else None)
+        if known is None:
+            known = calibrate(model, self._pass_rows, measured=self._measured)
+            if self._cache is not None:
+                self._cache.write(model, known)
         else:
-            calibration = calibrate(model, self._pass_rows, measured=self._measured)
-            self._known[network] = calibration
+            self._measured(lambda: warm_up(model))
+        self._known[network] = calibration = known
         self.calibrations[model] = calibration
         self._metrics.model_load_seconds.labels(model.name).set(time.perf_counter() - started)
         self._metrics.calibrated_pass_rows.labels(model.name).set(calibration.pass_rows)

@@ -86,10 +86,20 @@ class Expired(RequestError):
     default_reason = "DEADLINE_EXCEEDED"
 
 
+class Unauthenticated(RequestError):
+    """It is not known whose request it is."""
+
+    default_reason = "UNAUTHENTICATED"
+
+
 class NotFinite(RequestError):
     """The computation produced a number that is not finite."""
 
     default_reason = "NOT_FINITE"
+
+
+class Misconfigured(Exception):
+    """A setting, or a file that one names, cannot be used. Of the operator's doing, not a caller's."""
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ import logging
 
 from gradserve_server.app import serve
 from gradserve_server.config import add_settings, settings_from
+from gradserve_server.errors import Misconfigured
 from gradserve_server.models.loading import ModelLoadError
 from gradserve_server.observability.logs import configure_logs
 
@@ -22,11 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serves; returns 1 if the server could not start."""
     settings = settings_from(arguments)
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
     log.info("memory: %s", arguments.allocator)
     try:
         asyncio.run(serve(settings))
-    except (ModelLoadError, OSError) as error:
+    except (Misconfigured, ModelLoadError, OSError) as error:
         log.error("%s", error)
         return 1
     return 0

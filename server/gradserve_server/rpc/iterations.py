@@ -14,10 +14,10 @@ from grpc import aio
 
 from gradserve.v1 import maximize_pb2
 from gradserve_server.imaging.encode import ImageFormat
+from gradserve_server.rpc.calls import current_call
 from gradserve_server.rpc.deadlines import remaining_seconds
 from gradserve_server.rpc.maximize_responses import progress_message
 from gradserve_server.rpc.streams import Frame, followed
-from gradserve_server.rpc.tenants import tenant_of
 from gradserve_server.scheduling.job import Job, Outcome
 from gradserve_server.scheduling.worker import Worker
 
@@ -49,7 +49,7 @@ async def watched(
     """
     remaining = remaining_seconds(context)
     ends = threading.Event()
-    job = replace(job_until(ends.is_set, time.monotonic() + remaining), tenant=tenant_of(context))
+    job = replace(job_until(ends.is_set, time.monotonic() + remaining), tenant=current_call.get().tenant)
 
     async def deliver(frame: Frame) -> None:
         # Only a picture is worth a way through the pool.

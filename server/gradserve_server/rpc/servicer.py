@@ -33,8 +33,8 @@ from gradserve_server.rpc import (
     stylize_requests,
     stylize_stream,
 )
+from gradserve_server.rpc.calls import current_call
 from gradserve_server.rpc.deadlines import remaining_seconds
-from gradserve_server.rpc.tenants import tenant_of
 from gradserve_server.scheduling.job import Job
 from gradserve_server.scheduling.worker import Worker
 
@@ -91,7 +91,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
                 as_map=call.model.attention.as_map,
             ),
             inputs=inputs,
-            tenant=tenant_of(context),
+            tenant=current_call.get().tenant,
             deadline=time.monotonic() + remaining_seconds(context),
         )
         outcome = await asyncio.wrap_future(self._worker.submit(job))

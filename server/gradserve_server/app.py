@@ -32,6 +32,8 @@ from gradserve_server.rpc.servicer import ExplainerService
 from gradserve_server.rpc.stream_limit import StreamLimit
 from gradserve_server.rpc.tenants import Authentication
 from gradserve_server.rpc.tokens import Tokens
+from gradserve_server.scheduling.admission import Bounds
+from gradserve_server.scheduling.job import Priority
 from gradserve_server.scheduling.worker import Worker
 
 _DESCRIPTOR = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"]
@@ -62,7 +64,7 @@ class Server:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # time of creation says nothing here
         self.metrics = Metrics()
         self.worker = Worker(
-            settings.device, self.metrics, queue_size=settings.queue_size, pass_rows=settings.pass_rows or None
+            settings.device, self.metrics, bounds=_bounds(settings), pass_rows=settings.pass_rows or None
         )
         self.port = 0
         self.metrics_port = 0
@@ -242,6 +244,14 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
     if certificate is None or key is None:
         raise Misconfigured("TLS needs both tls_certificate and tls_key")
     return RotatedCertificates(CertificateFiles(certificate, key, authorities)).credentials()
+
+
+def _bounds(settings: Settings) -> Bounds:
+    seconds = {
+        Priority.INTERACTIVE: settings.interactive_queue_seconds,
+        Priority.ITERATIVE: settings.iterative_queue_seconds,
+    }
+    return Bounds(settings.queue_size, seconds, settings.tenant_share)
 
 
 def _listen(server: aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:

@@ -55,12 +55,20 @@ class Settings:
     )
     device: str = _setting("auto", "device that computes: cpu, cuda:0, or auto for a GPU if there is one")
     pass_rows: int = _setting(0, "rows per pass; 0 for what calibration finds", int)
-    queue_size: int = _setting(1024, "largest number of programs live or waiting; one more is refused", int)
+    queue_size: int = _setting(1024, "largest number of requests being decoded, waiting and computed", int)
+    interactive_queue_seconds: float = _setting(
+        30.0, "most work of Explain that may wait, in seconds of the device", float
+    )
+    iterative_queue_seconds: float = _setting(
+        1800.0, "most work of Maximize and Stylize that may wait, in seconds of the device", float
+    )
+    tenant_share: float = _setting(1.0, "part of each of the two that one tenant may have, 0..1", float)
     image_bytes: int = _setting(32 << 20, "largest encoded image or array of pixels in bytes", int)
     image_pixels: int = _setting(50_000_000, "largest number of pixels of an image", int)
     heatmap_bytes: int = _setting(64 << 20, "largest total size of the heatmaps of one answer in bytes", int)
     methods: int = _setting(32, "largest number of methods in one request", int)
     targets: int = _setting(20, "largest number of targets in one request", int)
+    rows: int = _setting(100_000, "most work of one Explain request, in rows of one gradient", int)
     objectives: int = _setting(16, "largest number of objectives in one request", int)
     steps: int = _setting(2048, "largest number of steps of an iterative request", int)
     images: int = _setting(16, "largest number of images optimised together", int)

@@ -70,7 +70,7 @@ class Overloaded(RequestError):
     default_reason = "QUEUE_FULL"
 
     def __init__(self, message: str, *, retry_seconds: float, reason: str = "") -> None:
-        super().__init__(message, reason=reason)
+        super().__init__(message, reason=reason, metadata={"retry_seconds": f"{retry_seconds:.3f}"})
         self.retry_seconds = retry_seconds
 
 

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
-from math import prod
+from dataclasses import replace
+from math import inf, prod
 from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -21,15 +22,17 @@ import torch
 from torch import Tensor
 
 from gradserve_server.autograd.passes import PassKey, run
-from gradserve_server.errors import Expired, Overloaded, Unavailable
+from gradserve_server.autograd.query import FORWARD_COST
+from gradserve_server.errors import Expired, RequestError, Unavailable
 from gradserve_server.models.loading import ModelSpec, load
 from gradserve_server.models.model import Model
 from gradserve_server.models.stylizer import StylizerSpec, load_stylizer
 from gradserve_server.observability.metrics import Metrics
+from gradserve_server.scheduling.admission import Admission, Bounds
 from gradserve_server.scheduling.calibration import Calibration, calibrate, warm_up
 from gradserve_server.scheduling.isolation import run_isolated
-from gradserve_server.scheduling.job import Job, Outcome
-from gradserve_server.scheduling.scheduler import Pass, Scheduler, deliver
+from gradserve_server.scheduling.job import Job, Outcome, Place
+from gradserve_server.scheduling.scheduler import Pass, Scheduler, Share, deliver
 
 Result = TypeVar("Result")
 
@@ -45,22 +48,27 @@ class Worker:
     Args:
         device: The device, for example `cpu` or `cuda:0`; `auto` for a GPU if there is one.
         metrics: Where to count.
-        queue_size: Largest number of jobs that may be live or waiting; one more is refused.
+        bounds: How much may wait.
         pass_rows: Rows per pass; None for what calibration finds.
     """
 
-    def __init__(self, device: str, metrics: Metrics, *, queue_size: int = 1024, pass_rows: int | None = None) -> None:
+    def __init__(
+        self, device: str, metrics: Metrics, *, bounds: Bounds | None = None, pass_rows: int | None = None
+    ) -> None:
         self._device = device
         self.calibrations: WeakKeyDictionary[Model, Calibration] = WeakKeyDictionary()
         """By model, once loaded."""
         self._known: dict[object, Calibration] = {}
         self._metrics = metrics
-        self._queue_size = queue_size
+        self.admission = Admission(
+            bounds or Bounds(),
+            refused=lambda reason: metrics.rejected.labels(reason).inc(),
+            changed=lambda priority, seconds: metrics.queued_seconds.labels(priority.name.lower()).set(seconds),
+        )
+        """The places of all requests; who has none yet gets one on submission."""
         self._pass_rows = pass_rows
         self._ceilings: dict[PassKey, int] = {}
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._live = 0
         self._stopping = False
         self._failed: BaseException | None = None
         self._scheduler = Scheduler(
@@ -108,38 +116,45 @@ class Worker:
         """Runs a job and returns its outcome. Cancelling the future drops the job at its next step.
 
         Raises:
-            Overloaded: The queue is full.
-            Expired: The deadline has passed.
+            Overloaded: There is too much to do already.
+            Expired: The deadline has passed, or the work takes longer.
             Unavailable: The worker is stopping, or has failed.
         """
         if self._stopping or not self.alive:
             raise Unavailable("the server is stopping")
         if job.deadline <= time.monotonic():
+            self._metrics.abandoned.labels("deadline").inc()
             raise Expired("the deadline had passed on arrival")
-        with self._lock:
-            if self._live >= self._queue_size:
-                self._metrics.rejected.labels("queue_full").inc()
-                raise Overloaded(
-                    f"{self._live} requests are waiting, the most this server holds",
-                    retry_seconds=self._wait_estimate(job.model),
-                )
-            self._live += 1
+        place, held = job.place, job.place is not None
+        if place is None:
+            place = Place(job.priority, job.tenant, job.deadline)
+            self.admission.enter(place)
+        try:
+            self.admission.weigh(place, self.expected_seconds(job.model, job.rows))
+        except RequestError:
+            if not held:
+                self.admission.leave(place)
+            raise
+        job = replace(job, place=place)
         self._metrics.queue_depth.labels(job.priority.name.lower()).inc()
         future: Future[Outcome[Result]] = Future()
-        future.add_done_callback(lambda future: self._left(job, future))
+        future.add_done_callback(lambda future: self._left(job, future, held=held))
         self._inbox.put(lambda: self._admit(job, future))
         return future
 
-    def _left(self, job: Job[Any], future: "Future[Outcome[Any]]") -> None:
-        with self._lock:
-            self._live -= 1
+    def expected_seconds(self, model: Model, rows: float) -> float:
+        """Returns what so many rows cost the device, says calibration."""
+        return rows * self.calibrations[model].row_seconds
+
+    def _left(self, job: Job[Any], future: "Future[Outcome[Any]]", *, held: bool) -> None:
+        assert job.place is not None
+        self.admission.done(job.place, inf)
+        if not held:
+            self.admission.leave(job.place)
         priority = job.priority.name.lower()
         self._metrics.queue_depth.labels(priority).dec()
         if not future.cancelled() and future.exception() is None:
             self._metrics.queue_seconds.labels(priority).observe(future.result().usage.queue_seconds)
-
-    def _wait_estimate(self, model: Model) -> float:
-        return max(0.1, self._live * self.calibrations[model].row_seconds)
 
     def _call(self, function: Callable[[], Result]) -> "Future[Result]":
         future: Future[Result] = Future()
@@ -218,6 +233,10 @@ class Worker:
         if future.cancelled():
             self._metrics.abandoned.labels("cancelled").inc()
             return
+        if job.deadline <= time.monotonic():
+            self._metrics.abandoned.labels("deadline").inc()
+            deliver(future, Expired("the deadline passed before the answer was ready"))
+            return
         try:
             program = job.start(*(self._tensor(array, job.model) for array in job.inputs))
         except Exception as error:
@@ -244,6 +263,14 @@ class Worker:
         self._metrics.pass_programs.observe(packed.program_count)
         self._metrics.pass_seconds.observe(seconds)
         self._scheduler.settle(packed, answers, seconds)
+        expected = 0.0
+        for share in packed.shares:
+            cost = _rows(share) * self._row_seconds(key)
+            expected += cost
+            if (place := share.demand.run.job.place) is not None:
+                self.admission.done(place, cost)
+        # With what programs computed in between, for which the device waits.
+        self.admission.ran(expected, time.perf_counter() - started)
 
     def _lower_ceiling(self, key: PassKey, rows: int) -> None:
         self._metrics.out_of_memory.inc()
@@ -260,6 +287,15 @@ class Worker:
 
     def _forget(self, kept: set[Model]) -> None:
         self._ceilings = {key: rows for key, rows in self._ceilings.items() if key.model in kept}
+
+
+def _rows(share: Share) -> float:
+    """Returns what a share costs, in rows with one gradient."""
+    demand = share.demand
+    sweeps = len({query.derivative for query in demand.queries if query.differentiates})
+    # A stylizer's rows are calibrated without one.
+    row = 1.0 if demand.run.job.model.is_stylizer else FORWARD_COST + sweeps * (1 - FORWARD_COST)
+    return (share.stop - share.start) * row
 
 
 def _relative_size(key: PassKey) -> float:

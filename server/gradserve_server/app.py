@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 
@@ -64,7 +64,11 @@ class Server:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # time of creation says nothing here
         self.metrics = Metrics()
         self.worker = Worker(
-            settings.device, self.metrics, bounds=_bounds(settings), pass_rows=settings.pass_rows or None
+            settings.device,
+            self.metrics,
+            bounds=_bounds(settings),
+            pass_rows=settings.pass_rows or None,
+            wedged_seconds=settings.wedged_seconds,
         )
         self.port = 0
         self.metrics_port = 0
@@ -80,7 +84,9 @@ class Server:
             requested=self._ask,
         )
         self._asked = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed = asyncio.Event()
+        """Set once the worker is given up: the process should end, and another take its place."""
         self._ready = False
         self._servicer = ExplainerService(self.worker, self._pool, settings, self._served)
         self._credentials = _credentials(settings)
@@ -109,6 +115,7 @@ class Server:
         if twice := {listing.name for listing in listings} & {spec.name for spec in stylizers}:
             raise ModelLoadError(f"{min(twice)!r} is the name of a model and of a stylizer: rename one")
         self.worker.start()
+        self._tasks.append(asyncio.create_task(self._watch()))
         explainer_service_pb2_grpc.add_ExplainerServiceServicer_to_server(self._servicer, self._server)
         await self._health.start()
         self._health.add_to(self._server)
@@ -133,7 +140,7 @@ class Server:
             raise ModelLoadError(failures[0])
         self._log_models()
         if settings.models is not None and settings.poll_seconds > 0:
-            self._following = asyncio.create_task(self._follow())
+            self._tasks.append(asyncio.create_task(self._follow()))
         self._ready = True
         await self._health.set_ready(True)
         log.info(
@@ -179,6 +186,16 @@ class Server:
                 self.worker.forget((*served.models, *served.stylizers))
                 self._log_models(besides=(*before, *served.stylizers))
 
+    async def _watch(self) -> None:
+        """Gives the worker up when it hangs or has ended: says so to probes and callers."""
+        while self.worker.alive and not self.worker.overdue:
+            await asyncio.sleep(min(1.0, max(0.01, self._settings.wedged_seconds / 4)))
+        log.critical("the worker %s", "has not finished a pass for far too long" if self.worker.alive else "has failed")
+        await self._health.set_alive(False)
+        await self._health.set_ready(False)
+        self.worker.abandon(Unavailable("the server's worker has failed; another server answers"))
+        self.failed.set()
+
     def _log_models(self, besides: Collection[Model] = ()) -> None:
         repository = self._rollout.repository
         for model in (*repository.models, *repository.stylizers):
@@ -197,8 +214,8 @@ class Server:
 
     async def stop(self) -> None:
         """Says NOT_SERVING, refuses new requests, waits for those in flight, and stops."""
-        if self._following is not None:
-            self._following.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._health.set_ready(False)
         if not await self._interceptor.drain(self._settings.drain_seconds):
             log.warning("requests were still in flight after %g s", self._settings.drain_seconds)
@@ -225,16 +242,35 @@ async def running(settings: Settings) -> AsyncIterator[Server]:
         await server.stop()
 
 
-async def serve(settings: Settings) -> None:
-    """Runs a server until SIGTERM or SIGINT, then drains it."""
+async def serve(settings: Settings, at_once: Callable[[], None]) -> bool:
+    """Runs a server until SIGTERM or SIGINT, then drains it.
+
+    Args:
+        settings: Its settings.
+        at_once: Called at a second signal: ends the process.
+
+    Returns:
+        Whether it ended because it was told to, and not because its worker was given up.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def signalled() -> None:
+        if stop.is_set():
+            log.warning("stopped at once")
+            at_once()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with running(settings):
-        await stop.wait()
+        loop.add_signal_handler(number, signalled)
+    async with running(settings) as server:
+        ends = [asyncio.ensure_future(event.wait()) for event in (stop, server.failed)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
         log.info("draining")
     log.info("stopped")
+    return not (server.failed.is_set() or server.worker.overdue)
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:

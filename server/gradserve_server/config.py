@@ -82,6 +82,9 @@ class Settings:
     allow_python_models: bool = _setting(False, "whether a model may be a Python factory, which runs its code", _truth)
     allow_downloads: bool = _setting(False, "whether torchvision may download weights by name", _truth)
     drain_seconds: float = _setting(30.0, "time for requests in flight to end after SIGTERM, in seconds", float)
+    wedged_seconds: float = _setting(
+        120.0, "how much longer than expected a pass may take before the process gives itself up, in seconds", float
+    )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     log_format: str = _setting("text", "text, or json: one object a line", _log_format)
 

@@ -63,7 +63,8 @@ class Admission:
         self._lock = threading.Lock()
         self._places: dict[Place, None] = {}
         self._waiting = dict.fromkeys(Priority, 0.0)
-        self._pace = 1.0
+        self.pace = 1.0
+        """How much longer passes take than calibration says."""
 
     @property
     def count(self) -> int:
@@ -113,7 +114,7 @@ class Admission:
         if expected > 0:
             with self._lock:
                 pace = min(max(measured / expected, LEAST_PACE), MOST_PACE)
-                self._pace += PACE_WEIGHT * (pace - self._pace)
+                self.pace += PACE_WEIGHT * (pace - self.pace)
 
     def _set(self, place: Place, seconds: float) -> None:
         change, place.seconds = seconds - place.seconds, seconds
@@ -133,8 +134,8 @@ class Admission:
         bound = self.bounds.seconds[place.priority]
         kind = place.priority.name.lower()
         same = [other for other in others if other.priority == place.priority]
-        waiting = self._pace * sum(other.seconds for other in same)
-        own = self._pace * seconds
+        waiting = self.pace * sum(other.seconds for other in same)
+        own = self.pace * seconds
         if waiting and waiting + own > bound:
             raise self._overloaded(
                 "QUEUE_FULL",
@@ -142,7 +143,7 @@ class Admission:
                 waiting + own - bound,
             )
         share = self.bounds.tenant_share * bound
-        held = self._pace * sum(other.seconds for other in same if other.tenant == place.tenant)
+        held = self.pace * sum(other.seconds for other in same if other.tenant == place.tenant)
         if held and held + own > share:
             raise self._overloaded(
                 "TENANT_QUOTA",
@@ -165,7 +166,7 @@ class Admission:
                 reason="DEADLINE_TOO_SHORT",
                 metadata={"needed_seconds": f"{needed:.3f}", "left_seconds": f"{left:.3f}"},
             )
-        ahead = self._pace * _ahead(place, others, own / self._pace)
+        ahead = self.pace * _ahead(place, others, own / self.pace)
         if ahead + needed > left:
             raise self._overloaded(
                 "DEADLINE_UNREACHABLE",

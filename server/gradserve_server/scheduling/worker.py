@@ -38,6 +38,9 @@ Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
+MOST_TIMES_EXPECTED = 20.0
+"""How many times longer than expected a pass may take: a first one of its shape, or one that is halved for memory."""
+
 # A thread's number of threads is that of the process when it first runs an operation; the loader changes that one.
 _THREADS = torch.get_num_threads()
 
@@ -50,10 +53,17 @@ class Worker:
         metrics: Where to count.
         bounds: How much may wait.
         pass_rows: Rows per pass; None for what calibration finds.
+        wedged_seconds: How much longer than it should a pass may take before the thread counts as wedged.
     """
 
     def __init__(
-        self, device: str, metrics: Metrics, *, bounds: Bounds | None = None, pass_rows: int | None = None
+        self,
+        device: str,
+        metrics: Metrics,
+        *,
+        bounds: Bounds | None = None,
+        pass_rows: int | None = None,
+        wedged_seconds: float = inf,
     ) -> None:
         self._device = device
         self.calibrations: WeakKeyDictionary[Model, Calibration] = WeakKeyDictionary()
@@ -69,6 +79,9 @@ class Worker:
         self._pass_rows = pass_rows
         self._ceilings: dict[PassKey, int] = {}
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._futures: dict[Future[Outcome[Any]], None] = {}
+        self._due = inf
+        self._wedged_seconds = wedged_seconds
         self._stopping = False
         self._failed: BaseException | None = None
         self._scheduler = Scheduler(
@@ -89,13 +102,28 @@ class Worker:
         # A load in progress asks the worker's thread for its measurements.
         self._loader.shutdown(cancel_futures=True)
         self._inbox.put(None)
-        if self._thread.is_alive():
-            self._thread.join()
+        # One that hangs is left behind; it ends with the process.
+        while self._thread.is_alive() and not self.overdue:
+            self._thread.join(timeout=0.1)
 
     @property
     def alive(self) -> bool:
         """Whether the thread serves jobs."""
         return self._thread.is_alive() and self._failed is None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the thread is at something that it should have finished: it hangs, as a rule in the device's driver.
+
+        What it may take is what calibration and the pace of late say, many times over, and `wedged_seconds` more.
+        """
+        return time.monotonic() > self._due
+
+    def abandon(self, error: RequestError) -> None:
+        """Counts the thread as failed, whatever it does, and ends all jobs with `error`. From any thread."""
+        self._failed = self._failed or error
+        for future in list(self._futures):
+            deliver(future, error)
 
     def load(self, spec: ModelSpec | StylizerSpec) -> "Future[Model]":
         """Loads a model or a stylizer, measures its passes and returns it, while passes over other models go on.
@@ -138,6 +166,7 @@ class Worker:
         job = replace(job, place=place)
         self._metrics.queue_depth.labels(job.priority.name.lower()).inc()
         future: Future[Outcome[Result]] = Future()
+        self._futures[future] = None
         future.add_done_callback(lambda future: self._left(job, future, held=held))
         self._inbox.put(lambda: self._admit(job, future))
         return future
@@ -147,6 +176,7 @@ class Worker:
         return rows * self.calibrations[model].row_seconds
 
     def _left(self, job: Job[Any], future: "Future[Outcome[Any]]", *, held: bool) -> None:
+        self._futures.pop(future, None)
         assert job.place is not None
         self.admission.done(job.place, inf)
         if not held:
@@ -237,12 +267,15 @@ class Worker:
             self._metrics.abandoned.labels("deadline").inc()
             deliver(future, Expired("the deadline passed before the answer was ready"))
             return
+        self._due = time.monotonic() + self._wedged_seconds
         try:
             program = job.start(*(self._tensor(array, job.model) for array in job.inputs))
         except Exception as error:
             deliver(future, error)
         else:
             self._scheduler.add(job, future, program)
+        finally:
+            self._due = inf
 
     def _tensor(self, array: npt.NDArray[Any], model: Model) -> Tensor:
         tensor = torch.from_numpy(array).to(model.device)
@@ -253,6 +286,9 @@ class Worker:
     def _run(self, packed: Pass) -> None:
         key = packed.shares[0].demand.key
         started = time.perf_counter()
+        row_seconds = self._row_seconds(key)
+        expected = sum(_rows(share) for share in packed.shares) * row_seconds
+        self._due = time.monotonic() + self._wedged_seconds + MOST_TIMES_EXPECTED * self.admission.pace * expected
         answers = run_isolated(
             lambda bundles: run(packed.model, bundles),
             packed.bundles,
@@ -263,12 +299,10 @@ class Worker:
         self._metrics.pass_programs.observe(packed.program_count)
         self._metrics.pass_seconds.observe(seconds)
         self._scheduler.settle(packed, answers, seconds)
-        expected = 0.0
+        self._due = inf
         for share in packed.shares:
-            cost = _rows(share) * self._row_seconds(key)
-            expected += cost
             if (place := share.demand.run.job.place) is not None:
-                self.admission.done(place, cost)
+                self.admission.done(place, _rows(share) * row_seconds)
         # With what programs computed in between, for which the device waits.
         self.admission.ran(expected, time.perf_counter() - started)
 

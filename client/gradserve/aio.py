@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import grpc
 from grpc import aio
 
+from gradserve.access import PEM, Access
 from gradserve.channel import channel_options
 from gradserve.errors import Unavailable, typed_errors
 from gradserve.images import ImageLike
@@ -28,7 +30,12 @@ class Client:
     Args:
         address: As in `gradserve.Client`, like all arguments.
         timeout: Seconds a call may take unless it says otherwise.
-        credentials: TLS credentials; None for plaintext.
+        tls: Whether to speak TLS.
+        root_certificates: Authorities that the server's certificate must come from.
+        certificate_chain: Own certificate.
+        private_key: Its private key.
+        token: Token that each call carries.
+        credentials: Any other credentials of a channel, in place of those above.
         compression: Compression of requests.
         options: gRPC channel options that take precedence over the defaults.
     """
@@ -38,11 +45,19 @@ class Client:
         address: str = "localhost:50051",
         *,
         timeout: float = 60.0,
+        tls: bool = False,
+        root_certificates: PEM | None = None,
+        certificate_chain: PEM | None = None,
+        private_key: PEM | None = None,
+        token: str | Path | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         compression: grpc.Compression | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self._timeout = timeout
+        self._access = Access(tls, root_certificates, certificate_chain, private_key, token)
+        if credentials is None:
+            credentials = self._access.credentials()
         settings = channel_options(options)
         if credentials is None:
             self._channel = aio.insecure_channel(address, settings, compression)
@@ -61,6 +76,9 @@ class Client:
     async def close(self) -> None:
         """Ends the connection; calls in flight are cancelled."""
         await self._channel.close()
+
+    def _terms(self, timeout: float | None) -> dict[str, Any]:
+        return {"timeout": timeout or self._timeout, "metadata": self._access.metadata()}
 
     async def wait_ready(self, timeout: float = 60.0) -> None:
         """Waits until a server says it is ready to answer. Raises as `gradserve.Client.wait_ready`."""
@@ -129,7 +147,7 @@ class Client:
             prediction_count=prediction_count,
         )
         with typed_errors():
-            response: explain_pb2.ExplainResponse = await self._stub.Explain(request, timeout=timeout or self._timeout)
+            response: explain_pb2.ExplainResponse = await self._stub.Explain(request, **self._terms(timeout))
         return explanations(response)
 
     def maximize(
@@ -169,7 +187,7 @@ class Client:
             result_before_deadline=result_before_deadline,
             parts=parts,
         )
-        call = self._stub.Maximize(request, timeout=timeout or self._timeout)
+        call = self._stub.Maximize(request, **self._terms(timeout))
         return AsyncMaximization(AsyncStream(call, every_event=every_event))
 
     def stylize(
@@ -225,7 +243,7 @@ class Client:
             model=model,
             result_before_deadline=result_before_deadline,
         )
-        call = self._stub.Stylize(request, timeout=timeout or self._timeout)
+        call = self._stub.Stylize(request, **self._terms(timeout))
         return AsyncStylization(AsyncStream(call, every_event=every_event))
 
     async def list_models(self, *, timeout: float | None = None) -> list[Model]:
@@ -242,9 +260,7 @@ class Client:
         while True:
             request = model_pb2.ListModelsRequest(page_token=token, kind=kind)
             with typed_errors():
-                response: model_pb2.ListModelsResponse = await self._stub.ListModels(
-                    request, timeout=timeout or self._timeout
-                )
+                response: model_pb2.ListModelsResponse = await self._stub.ListModels(request, **self._terms(timeout))
             found += models(response)
             if not (token := response.next_page_token):
                 return found

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gradserve.access_arguments import access_arguments, add_access
 from gradserve.client import Client
 from gradserve.comparison import compare
 from gradserve.errors import GradserveError
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     parsed = parser.parse_args(arguments)
     try:
-        with Client(parsed.address, timeout=parsed.timeout) as client:
+        with Client(parsed.address, timeout=parsed.timeout, **access_arguments(parsed)) as client:
             parsed.run(client, parsed)
     except (GradserveError, OSError) as error:
         print(f"gradserve: {error}", file=sys.stderr)
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gradserve", description="Calls a gradserve server.")
     parser.add_argument("--address", default="localhost:50051", help="server (default %(default)s)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds a call may take (default %(default)g)")
+    add_access(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     explain = commands.add_parser("explain", help="say which parts of an image made a model see a class")

@@ -1,11 +1,13 @@
 """The client for ordinary programs; `gradserve.aio` has its twin for asyncio."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import grpc
 
+from gradserve.access import PEM, Access
 from gradserve.channel import channel_options
 from gradserve.errors import Unavailable, typed_errors
 from gradserve.images import ImageLike
@@ -27,7 +29,12 @@ class Client:
         address: `HOST:PORT`, or any gRPC target such as `dns:///gradserve:50051` or
             `ipv4:10.0.0.1:50051,10.0.0.2:50051`. Calls go round all ready servers behind it.
         timeout: Seconds a call may take unless it says otherwise.
-        credentials: TLS credentials (`grpc.ssl_channel_credentials`); None for plaintext.
+        tls: Whether to speak TLS, with the usual public authorities; the certificates below imply it.
+        root_certificates: Authorities that the server's certificate must come from, PEM or its path.
+        certificate_chain: Own certificate, for servers that ask for one, likewise; goes with `private_key`.
+        private_key: Its private key, likewise.
+        token: Token that each call carries. A path is read anew for each call, so a rotated token is taken up.
+        credentials: Any other credentials of a channel, in place of those above.
         compression: Compression of requests; images rarely gain from it.
         options: gRPC channel options that take precedence over the defaults.
     """
@@ -37,11 +44,19 @@ class Client:
         address: str = "localhost:50051",
         *,
         timeout: float = 60.0,
+        tls: bool = False,
+        root_certificates: PEM | None = None,
+        certificate_chain: PEM | None = None,
+        private_key: PEM | None = None,
+        token: str | Path | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         compression: grpc.Compression | None = None,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         self._timeout = timeout
+        self._access = Access(tls, root_certificates, certificate_chain, private_key, token)
+        if credentials is None:
+            credentials = self._access.credentials()
         settings = channel_options(options)
         if credentials is None:
             self._channel = grpc.insecure_channel(address, settings, compression)
@@ -60,6 +75,9 @@ class Client:
     def close(self) -> None:
         """Ends the connection; calls in flight are cancelled."""
         self._channel.close()
+
+    def _terms(self, timeout: float | None) -> dict[str, Any]:
+        return {"timeout": timeout or self._timeout, "metadata": self._access.metadata()}
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Waits until a server says it is ready to answer.
@@ -179,7 +197,7 @@ class Client:
             prediction_count=prediction_count,
         )
         with typed_errors():
-            response: explain_pb2.ExplainResponse = self._stub.Explain(request, timeout=timeout or self._timeout)
+            response: explain_pb2.ExplainResponse = self._stub.Explain(request, **self._terms(timeout))
         return explanations(response)
 
     def maximize(
@@ -245,7 +263,7 @@ class Client:
             result_before_deadline=result_before_deadline,
             parts=parts,
         )
-        call = self._stub.Maximize(request, timeout=timeout or self._timeout)
+        call = self._stub.Maximize(request, **self._terms(timeout))
         return Maximization(Stream(call, every_event=every_event))
 
     def stylize(
@@ -331,7 +349,7 @@ class Client:
             model=model,
             result_before_deadline=result_before_deadline,
         )
-        call = self._stub.Stylize(request, timeout=timeout or self._timeout)
+        call = self._stub.Stylize(request, **self._terms(timeout))
         return Stylization(Stream(call, every_event=every_event))
 
     def list_models(self, *, timeout: float | None = None) -> list[Model]:
@@ -356,9 +374,7 @@ class Client:
         while True:
             request = model_pb2.ListModelsRequest(page_token=token, kind=kind)
             with typed_errors():
-                response: model_pb2.ListModelsResponse = self._stub.ListModels(
-                    request, timeout=timeout or self._timeout
-                )
+                response: model_pb2.ListModelsResponse = self._stub.ListModels(request, **self._terms(timeout))
             found += models(response)
             if not (token := response.next_page_token):
                 return found

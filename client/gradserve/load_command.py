@@ -7,6 +7,8 @@ from pathlib import Path
 
 from grpc import aio
 
+from gradserve.access import Access
+from gradserve.access_arguments import access_arguments
 from gradserve.channel import channel_options
 from gradserve.client import Client
 from gradserve.load import QUANTILES, Call, Summary, even, knee, offer, poisson, summary
@@ -72,12 +74,19 @@ def _load(client: Client, parsed: argparse.Namespace) -> None:
 async def _measure(requests: Sequence[explain_pb2.ExplainRequest], parsed: argparse.Namespace) -> list[list[Call]]:
     options = channel_options([] if parsed.retry else [("grpc.enable_retries", 0)])
     measured: list[list[Call]] = []
-    async with aio.insecure_channel(parsed.address, options) as channel:
+    access = Access(**access_arguments(parsed))
+    credentials = access.credentials()
+    opened = (
+        aio.secure_channel(parsed.address, credentials, options)
+        if credentials
+        else aio.insecure_channel(parsed.address, options)
+    )
+    async with opened as channel:
         await asyncio.wait_for(channel.channel_ready(), parsed.timeout)
         stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
 
         async def explain(number: int) -> None:
-            await stub.Explain(requests[number % len(requests)], timeout=parsed.timeout)
+            await stub.Explain(requests[number % len(requests)], timeout=parsed.timeout, metadata=access.metadata())
 
         print(_head())
         for rate in parsed.rate:

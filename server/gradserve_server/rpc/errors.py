@@ -13,6 +13,7 @@ from gradserve_server.errors import (
     NotServed,
     Overloaded,
     RequestError,
+    Unauthenticated,
     Unavailable,
     Unsupported,
 )
@@ -31,6 +32,7 @@ CODES: dict[type[RequestError], grpc.StatusCode] = {
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
 }
 
 Trailers = tuple[tuple[str, str | bytes], ...]
@@ -45,14 +47,21 @@ def code(error: Exception) -> grpc.StatusCode:
     )
 
 
-def status(error: Exception) -> tuple[grpc.StatusCode, str, Trailers]:
-    """Returns what to abort an RPC with: the code, the message and the trailers that carry the details."""
+def status(error: Exception, request_id: str = "") -> tuple[grpc.StatusCode, str, Trailers]:
+    """Returns what to abort an RPC with: the code, the message and the trailers that carry the details.
+
+    Args:
+        error: What went wrong.
+        request_id: What the call is called in the logs.
+    """
     if not isinstance(error, RequestError):
         # The exception's own text may hold paths or data; it goes to the log only.
         error = RequestError("the server failed; its log says why", reason="INTERNAL")
     message = _short(error.message)
     details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=_short_values(error.metadata))]
     details += _details(error, message)
+    if request_id:
+        details.append(error_details_pb2.RequestInfo(request_id=request_id))
     rich = status_pb2.Status(code=_number(code(error)), message=message, details=[_any(detail) for detail in details])
     trailers: Trailers = (("grpc-status-details-bin", rich.SerializeToString()),)
     if (seconds := _retry_seconds(error)) is not None:

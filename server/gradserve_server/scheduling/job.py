@@ -24,6 +24,25 @@ class Priority(IntEnum):
     """Many steps: Maximize and Stylize. These fill what interactive jobs leave of a pass."""
 
 
+@dataclass(eq=False)
+class Place:
+    """A place in the queue.
+
+    Attributes:
+        priority: Class of work.
+        tenant: Whose it is.
+        deadline: When the caller stops waiting, on the clock of `time.monotonic`.
+        ends_early: Whether it ends by itself before the deadline, whatever is left to do.
+        seconds: Work still to do, as calibration says.
+    """
+
+    priority: Priority
+    tenant: str = ""
+    deadline: float = inf
+    ends_early: bool = False
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Job(Generic[Result]):
     """A program to run.
@@ -36,6 +55,8 @@ class Job(Generic[Result]):
         priority: Whose queries go first.
         tenant: Who shares with others; empty for all that do not say.
         deadline: When the caller stops waiting, on the clock of `time.monotonic`, in seconds.
+        rows: About how many rows its program will ask for, in rows of the model's input size with their gradient.
+        place: Its place in the queue; None takes one on submission.
         watch: Called in the worker's thread with each progress; must return at once.
         arrived: When it was made, on the same clock.
     """
@@ -46,6 +67,8 @@ class Job(Generic[Result]):
     priority: Priority = Priority.INTERACTIVE
     tenant: str = ""
     deadline: float = inf
+    rows: float = 1.0
+    place: Place | None = None
     watch: Callable[[Progress], None] | None = None
     arrived: float = field(default_factory=time.monotonic)
 

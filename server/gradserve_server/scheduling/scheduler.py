@@ -290,7 +290,8 @@ def deliver(future: "Future[Outcome[Any]]", end: Outcome[Any] | Exception) -> No
     """Gives a job's end to whoever waits for it, if anybody still does."""
     if not isinstance(end, Outcome) and not isinstance(end, RequestError):
         log.error("a program failed", exc_info=end)
-    if not future.set_running_or_notify_cancel():
+    # Done already: cancelled, or given up for a worker that hangs.
+    if future.done() or not future.set_running_or_notify_cancel():
         return
     if isinstance(end, Outcome):
         future.set_result(end)

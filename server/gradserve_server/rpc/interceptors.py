@@ -4,12 +4,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
-from gradserve_server.errors import RequestError, Unavailable
+from gradserve_server.errors import InvalidInput, RequestError, Unavailable
 from gradserve_server.observability.metrics import Metrics
 from gradserve_server.rpc import errors
 from gradserve_server.rpc.deadlines import remaining_seconds
@@ -72,7 +74,7 @@ class Interceptor(aio.ServerInterceptor):
         make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
         return make(
             self._wrapped(behavior, "server_stream" if streams else "unary", method),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=partial(_read, handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
@@ -86,6 +88,8 @@ class Interceptor(aio.ServerInterceptor):
             try:
                 if self._draining:
                     raise Unavailable("the server is stopping; another one answers")
+                if isinstance(request, RequestError):
+                    raise request
                 sent = self._metrics.rpc_sent.labels(*labels)
                 if kind == "server_stream":
                     return await behavior(request, cast("Any", _CountedWrites(context, sent.inc)))
@@ -122,6 +126,16 @@ class Interceptor(aio.ServerInterceptor):
         self._metrics.in_flight.labels(labels[2]).dec()
         self._metrics.rpc_handled.labels(*labels, _camel_case(code)).inc()
         self._metrics.rpc_seconds.labels(*labels).observe(seconds)
+
+
+def _read(deserialize: Callable[[bytes], Any], data: bytes) -> Any:
+    """Reads a message; of one that is none, returns the error to answer with: raised here, it would become UNKNOWN."""
+    try:
+        return deserialize(data)
+    except DecodeError:
+        return InvalidInput(
+            "the message cannot be read: send one of the contract, protos/gradserve/v1", reason="UNREADABLE_MESSAGE"
+        )
 
 
 class _CountedWrites:

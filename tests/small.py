@@ -38,7 +38,7 @@ LIMITS: dict[str, Any] = {
     "methods": 4,
     "targets": 4,
     "objectives": 4,
-    "steps": 16,
+    "steps": 64,
     "images": 2,
     "maximize_pixels": 2 * 48 * 48,
     "stylize_side_px": 48,

@@ -25,6 +25,9 @@ SIZES: Mapping[int, int] = {
     image_pb2.DATA_TYPE_FLOAT64: 8,
 }
 
+NEEDED = frozenset({"image", "methods", "objectives", "content", "styles", "stylizer", "layer", "around"})
+"""Fields without which most messages that have them say nothing; all are required where they stand, or may stand."""
+
 _INTEGERS = frozenset(
     {
         FieldDescriptor.TYPE_INT32,
@@ -39,7 +42,7 @@ _FLOATS = frozenset({FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE})
 _small = st.sampled_from((0, 1, 2, 3, 4, 5, 7, 8, 16, 31, 32, 33))
 _usual = st.sampled_from((0.0, 0.01, 0.1, 0.25, 0.5, 0.9, 1.0, 1.5, 2.0, 4.0, 30.0, 62.0, 99.9, 100.0))
 _odd = st.sampled_from((nan, inf, -inf, -0.0, -1.0, 1e-45, 1e-8, 1e8, 3.4e38, -3.4e38))
-_unlikely = st.integers(0, 9).map(lambda drawn: drawn == 0)
+_unlikely = st.integers(0, 29).map(lambda drawn: drawn == 0)
 
 
 class Known:
@@ -73,7 +76,7 @@ def messages(draw: st.DrawFn, descriptor: Descriptor, known: Known, depth: int =
     for oneof in descriptor.oneofs:
         # A field with `optional` is a oneof of its own.
         real = len(oneof.fields) > 1
-        if not draw(_unlikely) if real else draw(st.booleans()):
+        if not draw(_unlikely) if real else draw(st.integers(0, 3)) == 0:
             chosen.add(draw(st.sampled_from(tuple(oneof.fields))).name)
     for field in descriptor.fields:
         wanted = field.name in chosen if field.containing_oneof else _wanted(draw, field, depth)
@@ -84,14 +87,14 @@ def messages(draw: st.DrawFn, descriptor: Descriptor, known: Known, depth: int =
 
 def _wanted(draw: st.DrawFn, field: FieldDescriptor, depth: int) -> bool:
     # What a request is about is seldom missing; what tunes it often is.
-    if field.message_type is not None and field.name in ("image", "methods", "objectives", "content", "styles"):
-        return not draw(_unlikely) if depth < 2 else draw(st.booleans())
-    return draw(st.integers(0, 2)) == 0
+    if field.name in NEEDED:
+        return not draw(_unlikely)
+    return draw(st.integers(0, 4)) == 0
 
 
 def _draw_field(draw: st.DrawFn, message: Message, field: FieldDescriptor, known: Known, depth: int) -> None:
     if field.is_repeated:
-        count = draw(st.sampled_from((1, 1, 1, 2, 2, 3, 5)))
+        count = draw(st.sampled_from((1, 1, 1, 1, 1, 2, 2, 3, 5)))
         values = [_value(draw, field, known, depth) for _ in range(count)]
         getattr(message, field.name).extend(values)
     elif field.message_type is not None:
@@ -146,9 +149,9 @@ def _draw_tensor(draw: st.DrawFn, message: Any) -> None:
 def mutated(draw: st.DrawFn, data: bytes) -> bytes:
     """Draws bytes that differ from `data` in a few places, as a fault on the way or an attacker makes them."""
     changed = bytearray(data)
-    for _ in range(draw(st.integers(1, 4))):
+    for _ in range(draw(st.sampled_from((1, 1, 1, 2, 4)))):
         at = draw(st.integers(0, len(changed)))
-        kind = draw(st.integers(0, 5))
+        kind = draw(st.integers(0, 9))
         if kind == 0:
             del changed[at:]
         elif kind == 1:
@@ -158,8 +161,33 @@ def mutated(draw: st.DrawFn, data: bytes) -> bytes:
         elif kind == 3:
             changed[at:at] = changed[at : at + draw(st.integers(1, 32))]
         elif at < len(changed):
-            changed[at] = draw(st.integers(0, 255)) if kind == 4 else changed[at] ^ (1 << draw(st.integers(0, 7)))
+            changed[at] = draw(st.integers(0, 255)) if kind < 7 else changed[at] ^ (1 << draw(st.integers(0, 7)))
     return bytes(changed)
+
+
+@st.composite
+def perturbed(draw: st.DrawFn, message: Message, known: Known) -> Message:
+    """Draws a message that differs from another in one or two fields, somewhere within."""
+    changed = type(message)()
+    changed.CopyFrom(message)
+    for _ in range(draw(st.sampled_from((1, 1, 2)))):
+        place, depth = changed, 0
+        # Not into messages without fields, for example a black baseline.
+        while (inner := [one for one in _inside(place) if one.DESCRIPTOR.fields]) and draw(st.booleans()):
+            place, depth = draw(st.sampled_from(inner)), depth + 1
+        field = draw(st.sampled_from(tuple(place.DESCRIPTOR.fields)))
+        place.ClearField(field.name)
+        if not draw(_unlikely):
+            _draw_field(draw, place, field, known, depth)
+    return changed
+
+
+def _inside(message: Message) -> list[Message]:
+    found: list[Message] = []
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            found += value if field.is_repeated else [value]
+    return found
 
 
 REQUESTS: Mapping[str, Descriptor] = {
@@ -178,7 +206,7 @@ class Sent:
     Attributes:
         rpc: Name of the RPC.
         data: The message, as bytes.
-        origin: How it was made: `generated`, `mutated` or `raw`.
+        origin: How it was made: `generated`, `perturbed`, `mutated` or `raw`.
     """
 
     rpc: str
@@ -188,12 +216,15 @@ class Sent:
 
 @st.composite
 def sent(draw: st.DrawFn, known: Known) -> Sent:
-    """Draws a request: of a descriptor, a mutated real one, or bytes of no meaning."""
+    """Draws a request: of a descriptor, a real one with other fields or other bytes, or bytes of no meaning."""
     kind = draw(st.integers(0, 9))
-    if kind < 6:
+    if kind < 4:
         rpc = draw(st.sampled_from(_NAMES))
         return Sent(rpc, draw(messages(REQUESTS[rpc], known)).SerializeToString(), "generated")
     if kind < 9:
         rpc, data = draw(st.sampled_from(known.requests))
+        if kind < 7:
+            message = GetMessageClass(REQUESTS[rpc]).FromString(data)
+            return Sent(rpc, draw(perturbed(message, known)).SerializeToString(), "perturbed")
         return Sent(rpc, draw(mutated(data)), "mutated")
     return Sent(draw(st.sampled_from(_NAMES)), draw(st.binary(max_size=200)), "raw")

@@ -151,7 +151,8 @@ def mutated(draw: st.DrawFn, data: bytes) -> bytes:
     changed = bytearray(data)
     for _ in range(draw(st.sampled_from((1, 1, 1, 2, 4)))):
         at = draw(st.integers(0, len(changed)))
-        kind = draw(st.integers(0, 9))
+        # Drawn values lean towards zero, and a file cut to nothing says little.
+        kind = 9 - draw(st.integers(0, 9))
         if kind == 0:
             del changed[at:]
         elif kind == 1:

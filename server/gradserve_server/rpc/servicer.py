@@ -34,6 +34,7 @@ from gradserve_server.rpc import (
     stylize_stream,
 )
 from gradserve_server.rpc.deadlines import remaining_seconds
+from gradserve_server.rpc.streams import outcome_of
 from gradserve_server.rpc.tenants import tenant_of
 from gradserve_server.scheduling.job import Job
 from gradserve_server.scheduling.worker import Worker
@@ -94,7 +95,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             tenant=tenant_of(context),
             deadline=time.monotonic() + remaining_seconds(context),
         )
-        outcome = await asyncio.wrap_future(self._worker.submit(job))
+        outcome = await outcome_of(self._worker.submit(job))
         return await self._in_pool(partial(responses.explain_response, call, outcome, original, fitted, placement))
 
     async def Maximize(self, request: maximize_pb2.MaximizeRequest, context: Context) -> None:  # noqa: N802

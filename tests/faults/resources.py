@@ -43,7 +43,9 @@ def held(server: Server) -> Held:
         tasks=len(asyncio.all_tasks(server._loop)),
         threads=threading.active_count(),
         files=len(list(Path("/proc/self/fd").iterdir())),
-        programs=sum(int(sample(server, "gradserve_queue_depth", priority=one)) for one in ("interactive", "iterative")),
+        programs=sum(
+            int(sample(server, "gradserve_queue_depth", priority=one)) for one in ("interactive", "iterative")
+        ),
         calls=sum(
             int(sample(server, "gradserve_inflight_requests", method=one))
             for one in ("Explain", "Maximize", "Stylize", "ListModels")

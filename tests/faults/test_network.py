@@ -41,9 +41,7 @@ async def explained(client: aio.Client, timeout: float) -> str:
 
 
 async def maximized(client: aio.Client, timeout: float) -> str:
-    running = client.maximize(
-        class_index=1, model="rectified", steps=64, preview_interval_steps=1, timeout=timeout
-    )
+    running = client.maximize(class_index=1, model="rectified", steps=64, preview_interval_steps=1, timeout=timeout)
     return await ended(running.result())
 
 

@@ -16,9 +16,7 @@ PINGS = 8
 
 async def test_the_pings_that_the_server_allows_are_allowed() -> None:
     """With all of the server's own options, but a hundredth of the interval between pings, and of the client's."""
-    options = [
-        (name, value // 100 if "ping_interval" in name else value) for name, value in app._options(Settings())
-    ]
+    options = [(name, value // 100 if "ping_interval" in name else value) for name, value in app._options(Settings())]
     assert len([name for name, _ in options if "ping_interval" in name]) == 1
     server = grpc.aio.server(options=options)
     await Health("service").add_to(server)

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message_factory import GetMessageClass
-from tests.property.messages import REQUESTS, Known, Sent
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from tests.property.messages import REQUESTS, Known, Sent, sent
 from tests.property.pictures import files
 
 from gradserve import Client
@@ -31,7 +32,7 @@ DOCUMENTED = frozenset(
         "DEADLINE_EXCEEDED",
     }
 )
-"""What docs/errors.md lists, but for CANCELLED, which nobody here does, and INTERNAL, which is a fault of the server."""
+"""What docs/errors.md lists, but for CANCELLED, which nobody here does, and INTERNAL, a fault of the server."""
 PATIENCE_SECONDS = 1.0
 """Deadline of each request. A few ask for thousands of rows, and need it."""
 IN_FLIGHT = 4
@@ -90,7 +91,10 @@ def _requests() -> list[tuple[str, bytes]]:
         ),
         (
             "Stylize",
-            {"content": pixels, "optimization": {"styles": [{"image": pixels}], "step_count": 2, "start": "STYLE_START_NOISE"}},
+            {
+                "content": pixels,
+                "optimization": {"styles": [{"image": pixels}], "step_count": 2, "start": "STYLE_START_NOISE"},
+            },
         ),
         ("Stylize", {"content": pixels, "feed_forward": {"stylizer": "stained_glass"}, "size_px": 32}),
         ("ListModels", {"page_size": 2, "page_token": "1"}),
@@ -116,7 +120,8 @@ class Campaign:
 
     Attributes:
         codes: How many ended with each code, by origin and code.
-        faults: Those that ended as none should, with the code and what was said.
+        faults: Those that ended with a code that is not documented, and those that took longer than their deadline,
+            with the code and what was said.
         slowest: The request that took longest, and its seconds.
     """
 
@@ -137,6 +142,11 @@ class Campaign:
     def finish(self) -> None:
         """Waits for all answers."""
         self._threads.shutdown()
+
+    @property
+    def wrong(self) -> list[tuple[Sent, str, str]]:
+        """Those that ended with a code that is not documented."""
+        return [fault for fault in self.faults if fault[1] not in DOCUMENTED]
 
     def histogram(self) -> list[str]:
         """Returns one line for each origin and code."""
@@ -161,6 +171,24 @@ class Campaign:
             if code not in DOCUMENTED or code == "DEADLINE_EXCEEDED":
                 self.faults.append((request, code, said))
         return code
+
+
+def send_many(campaign: Campaign, known: Known, count: int, seed_number: int) -> None:
+    """Draws requests and sends them."""
+
+    @seed(seed_number)
+    @settings(
+        max_examples=count,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(sent(known))
+    def run(request: Sent) -> None:
+        campaign.send(request)
+
+    run()
 
 
 def usual_answers(client: Client) -> list[npt.NDArray[np.float32]]:

@@ -69,7 +69,9 @@ def hostile() -> Mapping[str, bytes]:
         "png that claims 2147483647 x 1": _png(2**31 - 1, 1, b""),
         "png of 16000000 black pixels": _png(4000, 4000, zlib.compress(bytes(12001 * 4000), 1)),
         "png whose rows never end": _png(10, 10, zlib.compress(bytes(1 << 24), 1)),
-        "png with a text of 16 MiB": pixel[:33] + _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 24), 1)) + pixel[33:],
+        "png with a text of 16 MiB": pixel[:33]
+        + _chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 24), 1))
+        + pixel[33:],
         "png with a profile of 16 MiB": pixel[:33]
         + _chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1 << 24), 1))
         + pixel[33:],

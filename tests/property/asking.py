@@ -100,8 +100,8 @@ def _requests() -> list[tuple[str, bytes]]:
         ("ListModels", {"page_size": 2, "page_token": "1"}),
     ]
     found = []
-    for rpc, given in dicts:
-        message: Any = ParseDict(given, GetMessageClass(REQUESTS[rpc])())
+    for rpc, fields in dicts:
+        message: Any = ParseDict(fields, GetMessageClass(REQUESTS[rpc])())
         for image in _images(message):
             image.pixels.data = bytes(range(12))
         found.append((rpc, message.SerializeToString()))

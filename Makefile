@@ -70,6 +70,16 @@ matrix-check: $(INSTALLED) ## Ask the same, and fail if docs/method-matrix.md sa
 long-check: $(INSTALLED) ## Show that a request of many rows takes no more memory and lets others through.
 	$(BIN)/python scripts/check_long_request.py
 
+fuzz: $(INSTALLED) ## Send a hundred thousand generated requests and decode as many damaged files; takes an hour.
+	$(BIN)/python scripts/fuzz_requests.py
+	$(BIN)/python scripts/fuzz_decoder.py
+
+overload-check: $(INSTALLED) ## Offer a server 5 and 20 times what it can answer; measures time, takes five minutes.
+	$(BIN)/python scripts/check_overload.py
+
+soak: $(INSTALLED) ## Run a server under mixed load for MINUTES (30) and check that it keeps nothing.
+	$(BIN)/python scripts/soak.py --minutes $(or $(MINUTES),30)
+
 insertion-check: $(INSTALLED) ## Compare maps with maps that know nothing and write docs/insertion.md; takes minutes.
 	$(BIN)/python scripts/check_insertion.py
 
@@ -93,5 +103,5 @@ bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation 
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test test-deploy test-ray image check generate matrix matrix-check long-check \
+.PHONY: help install demo serve test test-deploy test-ray image check generate matrix matrix-check long-check fuzz overload-check soak \
 	insertion-check maximize-check stylize-check models-check bench bench-stylizer clean

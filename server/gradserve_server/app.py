@@ -311,5 +311,5 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", 600_000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
     ]

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from gradserve_server.errors import InvalidInput
+from gradserve_server.imaging.jpeg import MOST_SCANS, scan_count
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -19,16 +20,18 @@ def decode(encoded: bytes, max_pixels: int) -> Pixels:
     """Decodes a JPEG, PNG or WebP file as a person sees it.
 
     EXIF orientation is applied, transparency is flattened on white, only the first frame is read, and 16-bit grey keeps
-    its upper 8 bits. The size is checked from the header before any pixel is decoded.
+    its upper 8 bits. The size is checked from the header before any pixel is decoded, and so are the scans of a JPEG.
 
     Raises:
-        InvalidInput: The file is empty, of another format, damaged, or has more than `max_pixels` pixels.
+        InvalidInput: The file is empty, of another format, damaged, has more than `max_pixels` pixels, or more scans
+            than any encoder makes.
     """
     if not encoded:
         raise InvalidInput("the image is empty: send a JPEG, PNG or WebP file", field="encoded", reason="EMPTY_IMAGE")
     try:
         with Image.open(BytesIO(encoded), formats=FORMATS) as image:
             check_pixel_count(*image.size, max_pixels, field="encoded")
+            _check_scan_count(encoded)
             image.load()
             upright = ImageOps.exif_transpose(image)
             return np.asarray(_flatten(upright))
@@ -62,6 +65,16 @@ def check_pixel_count(width: int, height: int, max_pixels: int, field: str) -> N
             field=field,
             reason="IMAGE_TOO_LARGE",
             metadata={"width": str(width), "height": str(height), "max_pixels": str(max_pixels)},
+        )
+
+
+def _check_scan_count(encoded: bytes) -> None:
+    if (count := scan_count(encoded)) > MOST_SCANS:
+        raise InvalidInput(
+            f"the JPEG file has {count} scans; at most {MOST_SCANS} are decoded: save it anew",
+            field="encoded",
+            reason="TOO_MANY_SCANS",
+            metadata={"count": str(count), "limit": str(MOST_SCANS)},
         )
 
 

@@ -4,9 +4,11 @@ import asyncio
 import logging
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 from grpc import aio
 from grpc_reflection.v1alpha import reflection
@@ -28,6 +30,9 @@ from gradserve_server.rpc.interceptors import Interceptor
 from gradserve_server.rpc.servicer import ExplainerService
 from gradserve_server.scheduling.worker import Worker
 
+if TYPE_CHECKING:
+    from gradserve_server.ui.page import Page
+
 _DESCRIPTOR = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"]
 SERVICE = _DESCRIPTOR.full_name
 MESSAGE_MARGIN = 16 << 20
@@ -42,6 +47,7 @@ class Server:
     Attributes:
         port: Port of the service.
         metrics_port: Port of the metrics.
+        page: The page to look at; None without one.
         metrics: What is counted.
         worker: Where programs run.
     """
@@ -54,6 +60,7 @@ class Server:
         )
         self.port = 0
         self.metrics_port = 0
+        self.page: Page | None = None
         self._settings = settings
         # One thread for each core: what runs in it is Pillow and numpy, which release the interpreter's lock.
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="imaging")
@@ -95,6 +102,8 @@ class Server:
             self.port = self._server.add_insecure_port(settings.listen)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {settings.listen}: is another server running there?") from error
+        if settings.ui:
+            self._add_page(settings)
         await self._server.start()
         host, _, port = settings.metrics.rpartition(":")
         self._metrics_server, self._metrics_thread = start_http_server(int(port), host, self.metrics.registry)
@@ -109,8 +118,22 @@ class Server:
         if settings.models is not None and settings.poll_seconds > 0:
             self._following = asyncio.create_task(self._follow())
         self._ready = True
+        if self.page is not None:
+            await self.page.start()
+            log.info("page on http://%s:%d/", settings.ui.rpartition(":")[0], self.page.port)
         await self._health.set_ready(True)
         log.info("serving on port %d, metrics on port %d", self.port, self.metrics_port)
+
+    def _add_page(self, settings: Settings) -> None:
+        """Gives the page a way to the service that only this process can take: a socket in a folder of its own."""
+        try:
+            from gradserve_server.ui.page import Page
+        except ModuleNotFoundError as error:
+            raise OSError("the page needs more packages: pip install 'gradserve[server,ui]'") from error
+        self._folder = tempfile.TemporaryDirectory(prefix="gradserve-")
+        service = f"unix:{self._folder.name}/page"
+        self._server.add_insecure_port(service)
+        self.page = Page(settings.ui, service, settings.image_bytes)
 
     def _served(self) -> Repository:
         if not self._ready:
@@ -171,11 +194,15 @@ class Server:
         await self._health.set_ready(False)
         if not await self._interceptor.drain(self._settings.drain_seconds):
             log.warning("requests were still in flight after %g s", self._settings.drain_seconds)
+        if self.page is not None:
+            await self.page.stop()
         # The handlers have returned, but a large answer may still be on its way: a tenth of a second cut some off on a
         # busy machine. An open Health.Watch takes all of it.
         await self._server.stop(LAST_BYTES_SECONDS)
         await asyncio.to_thread(self.worker.stop)
         self._pool.shutdown()
+        if self.page is not None:
+            self._folder.cleanup()
         if self.metrics_port:
             self._metrics_server.shutdown()
             self._metrics_server.server_close()

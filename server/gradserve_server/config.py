@@ -31,6 +31,7 @@ class Settings:
 
     listen: str = _setting("127.0.0.1:50051", "address of the service, HOST:PORT; port 0 takes a free one")
     metrics: str = _setting("127.0.0.1:9090", "address of the Prometheus metrics, HOST:PORT; port 0 takes a free one")
+    ui: str = _setting("", "address of the page to look at, HOST:PORT; port 0 takes a free one; empty for no page")
     models: Path | None = _setting(
         None, "models.toml or folder of models to serve; without it the embedded one is served", Path
     )

@@ -242,8 +242,8 @@ def test_it_fits_a_phone(page: Page) -> None:
     page.photograph()
     for name in ("explain", "maximize", "stylize"):
         page.view(name)
-        wide = page.browser.execute_script("return document.documentElement.scrollWidth")
-        assert wide == 360, f"{name} is {wide} pixels wide"
+        wide, seen = page.browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+        assert wide <= seen, f"{name} is {wide} pixels wide"
     # The form is longer than the screen: what it finds is brought into view.
     page.view("explain")
     page.one("#explain-form .main").click()

@@ -53,11 +53,13 @@ check: $(INSTALLED) ## Lint, type-check, check imports, protos and generated cod
 	$(BIN)/lint-imports
 	$(BIN)/buf lint protos
 	$(BIN)/python scripts/generate.py --check
+	$(BIN)/python scripts/contract_reference.py --check
 	$(BIN)/python scripts/metric_reference.py --check
 	$(BIN)/python scripts/dashboard.py --check
 
-generate: $(INSTALLED) ## Generate the client's code from the protos, the metric reference and the dashboard.
+generate: $(INSTALLED) ## Generate the client's code from the protos, the references and the dashboard.
 	$(BIN)/python scripts/generate.py
+	$(BIN)/python scripts/contract_reference.py
 	$(BIN)/python scripts/metric_reference.py
 	$(BIN)/python scripts/dashboard.py
 

@@ -50,6 +50,7 @@ class Settings:
     tokens: Path | None = _setting(
         None, "file of names and hashed tokens, of which each call must carry one; without it none needs one", Path
     )
+    ui: str = _setting("", "address of the page to look at, HOST:PORT; port 0 takes a free one; empty for no page")
     models: Path | None = _setting(
         None, "models.toml or folder of models to serve; without it the embedded one is served", Path
     )

@@ -44,7 +44,7 @@ def started(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=_environment(environment or {}),
+        env=dict(os.environ) | dict(environment or {}),
         start_new_session=True,
     )
     assert process.stdout is not None
@@ -96,7 +96,6 @@ def asked(module: str, *options: str) -> Iterator[Callable[[Mapping[str, Any]], 
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=_environment({}),
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -166,11 +165,6 @@ def p50(seconds: Sequence[float]) -> float:
 def p95(seconds: Sequence[float]) -> float:
     """Returns the 95th percentile."""
     return float(np.quantile(seconds, 0.95))
-
-
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
-    # Every contestant finds its own number of threads, unless it is given one.
-    return {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"} | dict(more)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

@@ -45,6 +45,7 @@ class Metadata:
         pass_count: Number of those passes.
         mean_pass_rows: Mean number of rows in them, those of other callers included.
         mean_pass_programs: Mean number of programs in them, those of other callers included.
+        cached: Whether this was computed for an earlier request, whose seed, durations and passes these are.
     """
 
     model: str
@@ -57,6 +58,7 @@ class Metadata:
     pass_count: int
     mean_pass_rows: float
     mean_pass_programs: float
+    cached: bool = False
 
 
 @dataclass(frozen=True)
@@ -333,4 +335,5 @@ def metadata(facts: common_pb2.Metadata) -> Metadata:
         pass_count=facts.pass_count,
         mean_pass_rows=facts.mean_pass_rows,
         mean_pass_programs=facts.mean_pass_programs,
+        cached=facts.cached,
     )

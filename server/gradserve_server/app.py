@@ -28,6 +28,7 @@ from gradserve_server.models.specification import Allowed
 from gradserve_server.models.stylizer import read_stylizer_specs
 from gradserve_server.observability.health import Health
 from gradserve_server.observability.metrics import Metrics
+from gradserve_server.rpc.answer_cache import AnswerCache
 from gradserve_server.rpc.credentials import CertificateFiles, RotatedCertificates
 from gradserve_server.rpc.interceptors import Interceptor
 from gradserve_server.rpc.servicer import ExplainerService
@@ -96,7 +97,9 @@ class Server:
         self.failed = asyncio.Event()
         """Set once the worker is given up: the process should end, and another take its place."""
         self._ready = False
-        self._servicer = ExplainerService(self.worker, self._pool, settings, self._served)
+        self._servicer = ExplainerService(
+            self.worker, self._pool, settings, self._served, AnswerCache(settings.answer_cache_bytes, self.metrics)
+        )
         self._credentials = _credentials(settings)
         authentication = Authentication(
             Tokens(settings.tokens) if settings.tokens else None,

@@ -54,6 +54,13 @@ class Metrics:
         self.abandoned = Counter(
             "gradserve_abandoned_total", "Programs dropped before their end, by reason.", ("reason",), registry=registry
         )
+        self.answer_cache = Counter(
+            "gradserve_answer_cache_total",
+            "Requests that found an answer kept, or did not.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.answer_cache_bytes = Gauge("gradserve_answer_cache_bytes", "Bytes of answers kept.", registry=registry)
         self.pass_rows = Histogram("gradserve_pass_rows", "Rows in a pass.", registry=registry, buckets=_SIZES)
         self.pass_programs = Histogram(
             "gradserve_pass_programs", "Programs that share a pass.", registry=registry, buckets=_SIZES

@@ -34,6 +34,7 @@ from gradserve_server.rpc import (
     stylize_requests,
     stylize_stream,
 )
+from gradserve_server.rpc.answer_cache import AnswerCache, key_of
 from gradserve_server.rpc.calls import current_call
 from gradserve_server.rpc.costs import check_rows, explain_rows
 from gradserve_server.rpc.deadlines import remaining_seconds
@@ -55,17 +56,34 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         pool: Where images are decoded, rendered and encoded.
         settings: The limits.
         models: Returns what is served at the moment. A request asks once, at its start.
+        answers: Answers that were given before.
     """
 
-    def __init__(self, worker: Worker, pool: Executor, settings: Settings, models: Callable[[], Repository]) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        pool: Executor,
+        settings: Settings,
+        models: Callable[[], Repository],
+        answers: AnswerCache,
+    ) -> None:
         self._worker = worker
         self._pool = pool
         self._settings = settings
         self._models = models
+        self._answers = answers
 
     async def Explain(self, request: explain_pb2.ExplainRequest, context: Context) -> explain_pb2.ExplainResponse:  # noqa: N802
         """Says which parts of an image made a model see a class."""
         repository = self._models()
+        if not self._answers.on:
+            return await self._admitted(request, repository, context)
+        key = await self._in_pool(partial(key_of, request, repository.get(request.model)))
+        return await self._answers.answer(key, lambda: self._admitted(request, repository, context))
+
+    async def _admitted(
+        self, request: explain_pb2.ExplainRequest, repository: Repository, context: Context
+    ) -> explain_pb2.ExplainResponse:
         deadline = time.monotonic() + remaining_seconds(context)
         # A forward a method at the least: who cannot have that need not have the image decoded.
         rows = len(request.methods) * FORWARD_COST

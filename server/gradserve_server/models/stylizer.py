@@ -61,7 +61,7 @@ EMBEDDED_STYLIZERS = (
     StylizerSpec(
         "brush_strokes",
         EMBEDDED_FOLDER / "brush_strokes.safetensors",
-        "4f2940adee4e95cf01c19af581754b925dca207827639eb13bc4170d7889e505",
+        "f8e52b0f25a8eabb71880e552b1bb1f9bc833f9ab3bb21b75b9027a583d8b764",
     ),
 )
 """Those that ship with the server. docs/stylizers.md says how they were made."""

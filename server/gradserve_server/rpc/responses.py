@@ -109,6 +109,15 @@ def _limits(settings: Settings) -> model_pb2.Limits:
         maximize_pixels=settings.maximize_pixels,
         stylize_side_px=settings.stylize_side_px,
         stylizer_pixels=settings.stylizer_pixels,
+        rows=settings.rows,
+        layers=settings.layers,
+        previews=settings.previews,
+        decode_ms=round(settings.decode_seconds * 1000),
+        streams=settings.streams,
+        queue_size=settings.queue_size,
+        interactive_queue_ms=round(settings.interactive_queue_seconds * 1000),
+        iterative_queue_ms=round(settings.iterative_queue_seconds * 1000),
+        tenant_share_percent=round(settings.tenant_share * 100),
     )
 
 

@@ -57,7 +57,7 @@ class Settings:
     pass_rows: int = _setting(0, "rows per pass; 0 for what calibration finds", int)
     queue_size: int = _setting(1024, "largest number of requests being decoded, waiting and computed", int)
     interactive_queue_seconds: float = _setting(
-        30.0, "most work of Explain that may wait, in seconds of the device", float
+        60.0, "most work of Explain that may wait, in seconds of the device", float
     )
     iterative_queue_seconds: float = _setting(
         1800.0, "most work of Maximize and Stylize that may wait, in seconds of the device", float

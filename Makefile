@@ -53,11 +53,13 @@ check: $(INSTALLED) ## Lint, type-check, check imports, protos and generated cod
 	$(BIN)/lint-imports
 	$(BIN)/buf lint protos
 	$(BIN)/python scripts/generate.py --check
+	$(BIN)/python scripts/contract_reference.py --check
 	$(BIN)/python scripts/metric_reference.py --check
 	$(BIN)/python scripts/dashboard.py --check
 
-generate: $(INSTALLED) ## Generate the client's code from the protos, the metric reference and the dashboard.
+generate: $(INSTALLED) ## Generate the client's code from the protos, the references and the dashboard.
 	$(BIN)/python scripts/generate.py
+	$(BIN)/python scripts/contract_reference.py
 	$(BIN)/python scripts/metric_reference.py
 	$(BIN)/python scripts/dashboard.py
 
@@ -69,6 +71,16 @@ matrix-check: $(INSTALLED) ## Ask the same, and fail if docs/method-matrix.md sa
 
 long-check: $(INSTALLED) ## Show that a request of many rows takes no more memory and lets others through.
 	$(BIN)/python scripts/check_long_request.py
+
+fuzz: $(INSTALLED) ## Send a hundred thousand generated requests and decode as many damaged files; takes an hour.
+	$(BIN)/python scripts/fuzz_requests.py
+	$(BIN)/python scripts/fuzz_decoder.py
+
+overload-check: $(INSTALLED) ## Offer a server 5 and 20 times what it can answer; measures time, takes five minutes.
+	$(BIN)/python scripts/check_overload.py
+
+soak: $(INSTALLED) ## Run a server under mixed load for MINUTES (30) and check that it keeps nothing.
+	$(BIN)/python scripts/soak.py --minutes $(or $(MINUTES),30)
 
 insertion-check: $(INSTALLED) ## Compare maps with maps that know nothing and write docs/insertion.md; takes minutes.
 	$(BIN)/python scripts/check_insertion.py
@@ -82,9 +94,9 @@ stylize-check: $(INSTALLED) ## Give a photograph several styles and look at them
 models-check: $(INSTALLED) ## Serve thirteen networks from a repository and compare their logits; takes minutes.
 	$(BIN)/python scripts/check_models.py
 
-bench: $(INSTALLED) ## Measure what the core costs, and Explain beside Stylize, as ratios.
+bench: $(INSTALLED) ## Measure what the core costs, and what company costs a caller of Explain, as ratios.
 	$(BIN)/python benchmarks/core.py
-	$(BIN)/python benchmarks/stylize_company.py
+	$(BIN)/python -m benchmarks.company
 
 bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation that reaches its loss; takes minutes.
 	$(BIN)/python scripts/style_images.py benchmarks/out/styles
@@ -93,5 +105,5 @@ bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation 
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test test-deploy test-ray image check generate matrix matrix-check long-check \
+.PHONY: help install demo serve test test-deploy test-ray image check generate matrix matrix-check long-check fuzz overload-check soak \
 	insertion-check maximize-check stylize-check models-check bench bench-stylizer clean

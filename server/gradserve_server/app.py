@@ -4,9 +4,11 @@ import asyncio
 import logging
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc import aio
@@ -37,6 +39,9 @@ from gradserve_server.scheduling.admission import Bounds
 from gradserve_server.scheduling.job import Priority
 from gradserve_server.scheduling.worker import Worker
 
+if TYPE_CHECKING:
+    from gradserve_server.ui.page import Page
+
 _DESCRIPTOR = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"]
 SERVICE = _DESCRIPTOR.full_name
 MESSAGE_MARGIN = 16 << 20
@@ -52,6 +57,7 @@ class Server:
         port: Port of the service.
         metrics_port: Port of the metrics.
         operations_port: Port of health in plain text; 0 without one.
+        page: The page to look at; None without one.
         metrics: What is counted.
         worker: Where programs run.
     """
@@ -69,11 +75,13 @@ class Server:
             self.metrics,
             bounds=_bounds(settings),
             pass_rows=settings.pass_rows or None,
+            calibration_cache=settings.calibration_cache,
             wedged_seconds=settings.wedged_seconds,
         )
         self.port = 0
         self.metrics_port = 0
         self.operations_port = 0
+        self.page: Page | None = None
         self._settings = settings
         # One thread for each core: what runs in it is Pillow and numpy, which release the interpreter's lock.
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="imaging")
@@ -129,6 +137,8 @@ class Server:
             self.operations_port = _listen(self._operations, settings.operations, None)
             await self._operations.start()
         self.port = _listen(self._server, settings.listen, self._credentials)
+        if settings.ui:
+            self._add_page(settings)
         await self._server.start()
         if settings.tokens and not self._credentials:
             log.warning("tokens travel in plain text: set tls_certificate, unless a proxy beside this process has TLS")
@@ -145,6 +155,9 @@ class Server:
         if settings.models is not None and settings.poll_seconds > 0:
             self._tasks.append(asyncio.create_task(self._follow()))
         self._ready = True
+        if self.page is not None:
+            await self.page.start()
+            log.info("page on http://%s:%d/", settings.ui.rpartition(":")[0], self.page.port)
         await self._health.set_ready(True)
         log.info(
             "serving on port %d, metrics on port %d, operations on port %d",
@@ -152,6 +165,21 @@ class Server:
             self.metrics_port,
             self.operations_port,
         )
+
+    def _add_page(self, settings: Settings) -> None:
+        """Gives the page a way to the service that only this process can take: a socket in a folder of its own."""
+        if settings.tokens or settings.tls_client_authorities:
+            raise OSError(
+                "ui: the page asks nobody who they are: it cannot be served with tokens or client authorities"
+            )
+        try:
+            from gradserve_server.ui.page import Page
+        except ModuleNotFoundError as error:
+            raise OSError("the page needs more packages: pip install 'gradserve[server,ui]'") from error
+        self._folder = tempfile.TemporaryDirectory(prefix="gradserve-")
+        service = f"unix:{self._folder.name}/page"
+        self._server.add_insecure_port(service)
+        self.page = Page(settings.ui, service, settings.image_bytes)
 
     def _served(self) -> Repository:
         if not self._ready:
@@ -222,6 +250,8 @@ class Server:
         await self._health.set_ready(False)
         if not await self._interceptor.drain(self._settings.drain_seconds):
             log.warning("requests were still in flight after %g s", self._settings.drain_seconds)
+        if self.page is not None:
+            await self.page.stop()
         # The handlers have returned, but a large answer may still be on its way: a tenth of a second cut some off on a
         # busy machine. An open Health.Watch takes all of it.
         await self._server.stop(LAST_BYTES_SECONDS)
@@ -230,6 +260,8 @@ class Server:
         if self._tracing is not None:
             await asyncio.to_thread(self._tracing.stop)
         await self._operations.stop(None)
+        if self.page is not None:
+            self._folder.cleanup()
         if self.metrics_port:
             self._metrics_server.shutdown()
             self._metrics_server.server_close()
@@ -322,5 +354,5 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", 600_000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
     ]

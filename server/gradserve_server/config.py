@@ -50,11 +50,17 @@ class Settings:
     tokens: Path | None = _setting(
         None, "file of names and hashed tokens, of which each call must carry one; without it none needs one", Path
     )
+    ui: str = _setting("", "address of the page to look at, HOST:PORT; port 0 takes a free one; empty for no page")
     models: Path | None = _setting(
         None, "models.toml or folder of models to serve; without it the embedded one is served", Path
     )
     device: str = _setting("auto", "device that computes: cpu, cuda:0, or auto for a GPU if there is one")
     pass_rows: int = _setting(0, "rows per pass; 0 for what calibration finds", int)
+    calibration_cache: Path | None = _setting(
+        None,
+        "folder that keeps measured costs of passes, so that a restart is quick; without it they are forgotten",
+        Path,
+    )
     queue_size: int = _setting(1024, "largest number of requests being decoded, waiting and computed", int)
     interactive_queue_seconds: float = _setting(
         60.0, "most work of Explain that may wait, in seconds of the device", float

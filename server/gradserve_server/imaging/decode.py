@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from gradserve_server.errors import InvalidInput
+from gradserve_server.imaging.jpeg import MOST_SCANS, scan_count
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -18,8 +19,7 @@ Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 
 
 BLOCK_BYTES = 4096
-"""Decoded at a time, between two looks at the clock. A progressive JPEG can hold hundreds of scans of a huge image in
-64 KiB, Pillow's own measure."""
+"""Decoded at a time, between two looks at the clock; in 64 KiB, Pillow's own measure, many scans can lie."""
 
 
 class _Timed(BytesIO):
@@ -40,17 +40,18 @@ def decode(encoded: bytes, max_pixels: int, seconds: float = inf) -> Pixels:
     """Decodes a JPEG, PNG or WebP file as a person sees it.
 
     EXIF orientation is applied, transparency is flattened on white, only the first frame is read, and 16-bit grey keeps
-    its upper 8 bits. The size is checked from the header before any pixel is decoded.
+    its upper 8 bits. The size is checked from the header before any pixel is decoded, and so are the scans of a JPEG.
 
     Raises:
-        InvalidInput: The file is empty, of another format, damaged, has more than `max_pixels` pixels, or takes more
-            than `seconds` of a processor.
+        InvalidInput: The file is empty, of another format, damaged, has more than `max_pixels` pixels or more scans
+            than any encoder makes, or takes more than `seconds` of a processor.
     """
     if not encoded:
         raise InvalidInput("the image is empty: send a JPEG, PNG or WebP file", field="encoded", reason="EMPTY_IMAGE")
     try:
         with Image.open(_Timed(encoded, seconds), formats=FORMATS) as image:
             check_pixel_count(*image.size, max_pixels, field="encoded")
+            _check_scan_count(encoded)
             image.decodermaxblock = BLOCK_BYTES
             image.load()
             upright = ImageOps.exif_transpose(image)
@@ -66,7 +67,7 @@ def decode(encoded: bytes, max_pixels: int, seconds: float = inf) -> Pixels:
         ) from error
     except TimeoutError as error:
         raise InvalidInput(
-            f"the image takes more than {seconds:g} s to decode: save it anew, not progressive",
+            f"the image takes more than {seconds:g} s to decode: send a smaller one, or another format",
             field="encoded",
             reason="DECODING_TOO_SLOW",
             metadata={"max_seconds": f"{seconds:g}"},
@@ -92,6 +93,16 @@ def check_pixel_count(width: int, height: int, max_pixels: int, field: str) -> N
             field=field,
             reason="IMAGE_TOO_LARGE",
             metadata={"width": str(width), "height": str(height), "max_pixels": str(max_pixels)},
+        )
+
+
+def _check_scan_count(encoded: bytes) -> None:
+    if (count := scan_count(encoded)) > MOST_SCANS:
+        raise InvalidInput(
+            f"the JPEG file has {count} scans; at most {MOST_SCANS} are decoded: save it anew",
+            field="encoded",
+            reason="TOO_MANY_SCANS",
+            metadata={"count": str(count), "limit": str(MOST_SCANS)},
         )
 
 

@@ -5,12 +5,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
-from gradserve_server.errors import RequestError, Unauthenticated, Unavailable
+from gradserve_server.errors import InvalidInput, RequestError, Unauthenticated, Unavailable
 from gradserve_server.observability.metrics import Metrics
 from gradserve_server.observability.tracing import Tracing
 from gradserve_server.rpc import errors
@@ -110,7 +112,7 @@ class Interceptor(aio.ServerInterceptor):
         )
         return make(
             self._wrapped(behavior, _kind(handler), method, token_name),
-            request_deserializer=handler.request_deserializer,
+            request_deserializer=partial(_read, handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
@@ -141,6 +143,8 @@ class Interceptor(aio.ServerInterceptor):
                 call = replace(call, tenant=self._authentication.tenant(token_name, metadata, context))
                 current_call.set(call)
                 context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+                if isinstance(request, RequestError):
+                    raise request
                 facts.asked(request)
 
                 def sent(message: Any) -> None:
@@ -188,6 +192,16 @@ class Interceptor(aio.ServerInterceptor):
         self._metrics.in_flight.labels(labels[2]).dec()
         self._metrics.rpc_handled.labels(*labels, _camel_case(code)).inc()
         self._metrics.rpc_seconds.labels(*labels).observe(seconds)
+
+
+def _read(deserialize: Callable[[bytes], Any], data: bytes) -> Any:
+    """Reads a message; of one that is none, returns the error to answer with: raised here, it would become UNKNOWN."""
+    try:
+        return deserialize(data)
+    except DecodeError:
+        return InvalidInput(
+            "the message cannot be read: send one of the contract, protos/gradserve/v1", reason="UNREADABLE_MESSAGE"
+        )
 
 
 class _SeenWrites:

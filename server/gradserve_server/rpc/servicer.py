@@ -37,6 +37,7 @@ from gradserve_server.rpc import (
 from gradserve_server.rpc.calls import current_call
 from gradserve_server.rpc.costs import check_rows, explain_rows
 from gradserve_server.rpc.deadlines import remaining_seconds
+from gradserve_server.rpc.streams import outcome_of
 from gradserve_server.scheduling.job import Job, Place, Priority
 from gradserve_server.scheduling.worker import Worker
 
@@ -109,7 +110,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             place=place,
             passed=current_call.get().passed,
         )
-        outcome = await asyncio.wrap_future(self._worker.submit(job))
+        outcome = await outcome_of(self._worker.submit(job))
         return await self._in_pool(partial(responses.explain_response, call, outcome, original, fitted, placement))
 
     async def Maximize(self, request: maximize_pb2.MaximizeRequest, context: Context) -> None:  # noqa: N802

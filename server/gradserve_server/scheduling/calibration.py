@@ -14,6 +14,9 @@ from gradserve_server.models.model import Model
 KNEE = 0.9
 """The smallest pass with this part of the best throughput is chosen: larger ones only make everybody wait longer."""
 
+SHORT = 1.5
+"""How much longer than a pass of one row a pass may take that somebody may have to wait for."""
+
 MEASURED_MS = 300
 """Time to spend on measuring one size of pass, after a first one that warms up; the fastest pass counts."""
 
@@ -56,6 +59,12 @@ class Calibration:
         full = next(point for point in self.points if point.rows == self.pass_rows)
         return full.most_ms / full.rows / 1000
 
+    @property
+    def short_pass_rows(self) -> int:
+        """Rows of a pass that takes hardly longer than one of a single row: many on a GPU, one on most CPUs."""
+        bound = SHORT * self.points[0].most_ms
+        return max(point.rows for point in self.points if point.rows <= self.pass_rows and point.most_ms <= bound)
+
 
 def calibrate(
     model: Model,
@@ -90,10 +99,14 @@ def calibrate(
 
 
 def warm_up(model: Model) -> None:
-    """Runs a pass of one row with its gradient, so that what a first pass makes is made. In the worker's thread."""
+    """Runs a pass of one row, with its gradient if it can have one, so that what a first pass makes is made.
+
+    In the worker's thread.
+    """
     size = (1, 3, model.preprocessing.height, model.preprocessing.width)
     images = torch.zeros(size, dtype=model.dtype, device=model.device)
-    run(model, [Bundle((Chunk(Query(images, class_score(0)), 0, 1),))])
+    query = Query(images, logits=True) if model.is_stylizer else Query(images, class_score(0))
+    run(model, [Bundle((Chunk(query, 0, 1),))])
     _synchronize(model.device)
 
 

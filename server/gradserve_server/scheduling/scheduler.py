@@ -9,11 +9,14 @@ Of each tenant, the order is:
 3. who was served longest ago, the never served first: a new request goes before the next chunk of a big query, and big
    queries take turns;
 4. who came first.
+
+While interactive jobs keep coming, iterative ones fill no more than a short pass, and a tenant fills no more than one
+while others come who ask for little.
 """
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -25,8 +28,9 @@ from gradserve_server.autograd.program import Program, Progress
 from gradserve_server.autograd.query import Query
 from gradserve_server.errors import Expired, RequestError
 from gradserve_server.models.model import Model
+from gradserve_server.scheduling.expectations import Expectations
 from gradserve_server.scheduling.fairness import Fairness
-from gradserve_server.scheduling.job import Job, Outcome, Usage
+from gradserve_server.scheduling.job import Job, Outcome, Priority, Usage
 
 PATIENCE = 8
 
@@ -115,6 +119,7 @@ class Scheduler:
     Args:
         row_budget: Largest number of rows of a pass with a given key.
         row_seconds: What a row of a pass with a given key costs the device: the measure of tenants' shares.
+        short_rows: Largest number of rows of a short pass with a given key; None where passes need not be short.
         abandoned: Called with the reason, `cancelled` or `deadline`, for each job dropped before it ended.
         clock: Monotonic seconds.
     """
@@ -123,12 +128,15 @@ class Scheduler:
         self,
         row_budget: Callable[[PassKey], int],
         row_seconds: Callable[[PassKey], float] = lambda key: 1.0,
+        short_rows: Callable[[PassKey], int] | None = None,
         abandoned: Callable[[str], None] = lambda reason: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._row_budget = row_budget
         self._row_seconds = row_seconds
+        self._short_rows = short_rows or row_budget
         self._fairness = Fairness()
+        self._expectations = Expectations()
         self._abandoned = abandoned
         self._clock = clock
         self._runs: dict[_Run, None] = {}
@@ -144,6 +152,8 @@ class Scheduler:
         run = _Run(job, future, program)
         self._runs[run] = None
         self._fairness.enter(job.tenant)
+        if job.priority is Priority.INTERACTIVE:
+            self._expectations.note(job.tenant, self._clock())
         self._advance(run, None)
 
     def next_pass(self) -> Pass | None:
@@ -152,26 +162,28 @@ class Scheduler:
         ready = sorted(self._unserved(), key=lambda demand: demand.rank)
         if not ready:
             return None
+        limits = self._limits(ready)
         key: PassKey | None = None
         shares: list[Share] = []
+        taken = 0
         for demand in self._in_turns(ready):
             if key is None:
-                key, room = demand.key, self._row_budget(demand.key)
+                key = demand.key
             if demand.key != key:
                 continue
+            room = limits(demand) - taken
             start = demand.handed_out
-            if demand.couples_rows:
-                # Never in parts: it waits for a pass with room for it, and as the first takes all it needs.
-                if shares and demand.row_count > room:
-                    continue
-                demand.handed_out = demand.row_count
-            else:
-                demand.handed_out = min(start + room, demand.row_count)
-            taken = demand.handed_out - start
-            room -= taken
-            self._fairness.give(demand.run.job.tenant, taken * self._row_seconds(key))
+            if not shares and demand.couples_rows:
+                # Never in parts: as the first it takes all it needs.
+                room = demand.row_count
+            if room <= 0 or (demand.couples_rows and demand.row_count > room):
+                continue
+            demand.handed_out = min(start + room, demand.row_count)
+            rows = demand.handed_out - start
+            taken += rows
+            self._fairness.give(demand.run.job.tenant, rows * self._row_seconds(key))
             shares.append(Share(demand, start, demand.handed_out))
-            if room <= 0:
+            if taken >= self._row_budget(key):
                 break
         self._note_order(ready, shares)
         return Pass(shares[0].demand.key.model, tuple(shares))
@@ -208,6 +220,23 @@ class Scheduler:
             for demand in run.demands:
                 if demand.handed_out < demand.row_count:
                     yield demand
+
+    def _limits(self, ready: Sequence[_Demand]) -> Callable[[_Demand], int]:
+        """Returns up to how many rows a demand may fill the next pass."""
+        now = self._clock()
+        interactive = self._expectations.anybody(now)
+        waiting: Counter[str] = Counter()
+        for demand in ready:
+            waiting[demand.run.job.tenant] += demand.row_count - demand.handed_out
+
+        def limit(demand: _Demand) -> int:
+            job, short = demand.run.job, self._short_rows(demand.key)
+            lengthens = interactive and job.priority is not Priority.INTERACTIVE
+            if lengthens or self._expectations.modest(job.tenant, waiting, short, now):
+                return short
+            return self._row_budget(demand.key)
+
+        return limit
 
     def _in_turns(self, ready: Sequence[_Demand]) -> Iterator[_Demand]:
         """Yields demands of the tenant that is furthest behind first, those of each tenant in their order."""

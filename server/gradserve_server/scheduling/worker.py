@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import replace
 from math import inf, prod
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -30,6 +31,7 @@ from gradserve_server.models.stylizer import StylizerSpec, load_stylizer
 from gradserve_server.observability.metrics import Metrics
 from gradserve_server.scheduling.admission import Admission, Bounds
 from gradserve_server.scheduling.calibration import Calibration, calibrate, warm_up
+from gradserve_server.scheduling.calibration_cache import CalibrationCache
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Outcome, Place
 from gradserve_server.scheduling.scheduler import Pass, Scheduler, Share, deliver
@@ -53,6 +55,7 @@ class Worker:
         metrics: Where to count.
         bounds: How much may wait.
         pass_rows: Rows per pass; None for what calibration finds.
+        calibration_cache: Folder that keeps what calibration finds; None to find it at each start.
         wedged_seconds: How much longer than it should a pass may take before the thread counts as wedged.
     """
 
@@ -63,12 +66,16 @@ class Worker:
         *,
         bounds: Bounds | None = None,
         pass_rows: int | None = None,
+        calibration_cache: Path | None = None,
         wedged_seconds: float = inf,
     ) -> None:
         self._device = device
         self.calibrations: WeakKeyDictionary[Model, Calibration] = WeakKeyDictionary()
         """By model, once loaded."""
         self._known: dict[object, Calibration] = {}
+        # What an operator chose is no finding.
+        kept = calibration_cache if pass_rows is None else None
+        self._cache = None if kept is None else CalibrationCache(kept, _THREADS)
         self._metrics = metrics
         self.admission = Admission(
             bounds or Bounds(),
@@ -85,7 +92,10 @@ class Worker:
         self._stopping = False
         self._failed: BaseException | None = None
         self._scheduler = Scheduler(
-            self._row_budget, self._row_seconds, abandoned=lambda reason: metrics.abandoned.labels(reason).inc()
+            self._row_budget,
+            self._row_seconds,
+            self._short_rows,
+            abandoned=lambda reason: metrics.abandoned.labels(reason).inc(),
         )
         self._thread = threading.Thread(target=self._main, name=f"worker-{device}", daemon=True)
         self._loader = ThreadPoolExecutor(
@@ -218,12 +228,14 @@ class Worker:
         size = (model.preprocessing.height, model.preprocessing.width)
         # Of the same architecture, so of the same cost.
         network = (model.name, model.architecture, options, model.dtype, size, len(model.layers))
-        if network in self._known:
-            calibration = self._known[network]
-            self._measured(lambda: warm_up(model))
+        known = self._known.get(network) or (self._cache.read(model) if self._cache else None)
+        if known is None:
+            known = calibrate(model, self._pass_rows, measured=self._measured)
+            if self._cache is not None:
+                self._cache.write(model, known)
         else:
-            calibration = calibrate(model, self._pass_rows, measured=self._measured)
-            self._known[network] = calibration
+            self._measured(lambda: warm_up(model))
+        self._known[network] = calibration = known
         self.calibrations[model] = calibration
         self._metrics.model_load_seconds.labels(model.name).set(time.perf_counter() - started)
         self._metrics.calibrated_pass_rows.labels(model.name).set(calibration.pass_rows)
@@ -316,8 +328,13 @@ class Worker:
         self._ceilings[key] = max(1, rows // 2)
 
     def _row_budget(self, key: PassKey) -> int:
-        rows = self.calibrations[key.model].pass_rows
-        # A row of four times the pixels takes four times the memory.
+        return self._fitting(key, self.calibrations[key.model].pass_rows)
+
+    def _short_rows(self, key: PassKey) -> int:
+        return self._fitting(key, self.calibrations[key.model].short_pass_rows)
+
+    def _fitting(self, key: PassKey, rows: int) -> int:
+        # A row of four times the pixels takes four times the memory and the time.
         fitting = max(1, min(rows, int(rows / _relative_size(key))))
         return min(fitting, self._ceilings.get(key, fitting))
 

@@ -12,6 +12,7 @@ from gradserve_server.autograd.passes import run
 from gradserve_server.autograd.program import Progress, ask
 from gradserve_server.autograd.query import Query
 from gradserve_server.errors import Expired, InvalidInput, Overloaded
+from gradserve_server.scheduling.expectations import RECENT_SECONDS
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Priority
 from gradserve_server.scheduling.scheduler import PATIENCE, Scheduler
@@ -60,10 +61,15 @@ def climb(steps: int, taken: list[int] | None = None):
 class Harness:
     """A scheduler with its passes run by hand."""
 
-    def __init__(self, budget: int = 4) -> None:
+    def __init__(self, budget: int = 4, short: int | None = None) -> None:
         self.clock = Clock()
         self.abandoned: list[str] = []
-        self.scheduler = Scheduler(lambda key: budget, abandoned=self.abandoned.append, clock=self.clock)
+        self.scheduler = Scheduler(
+            lambda key: budget,
+            short_rows=None if short is None else lambda key: short,
+            abandoned=self.abandoned.append,
+            clock=self.clock,
+        )
         self.passes: list[tuple[int, int]] = []
 
     def add(self, model, program, priority=Priority.INTERACTIVE, **settings) -> Future:
@@ -319,3 +325,56 @@ def test_noise_is_the_programs_own(model) -> None:
     alone = drive(model, noisy(5)).results[0]
     company = drive(model, noisy(4), noisy(5), once(3), noisy(6)).results[1]
     torch.testing.assert_close(alone, company)
+
+
+def test_iterative_programs_fill_no_more_than_a_short_pass_while_interactive_ones_keep_coming(model) -> None:
+    harness = Harness(budget=8, short=2)
+    for _ in range(5):
+        harness.add(model, climb(20), Priority.ITERATIVE)
+    harness.step()
+    assert harness.passes[-1] == (5, 5)
+    harness.add(model, once())
+    harness.step()
+    harness.step()
+    # The newcomer and one of the others; then as many as are short, although five wait.
+    assert harness.passes[-2:] == [(2, 2), (2, 2)]
+    harness.clock.now += RECENT_SECONDS
+    harness.step()
+    assert harness.passes[-1] == (5, 5)
+
+
+def test_interactive_programs_fill_a_pass_whoever_else_is_interactive(model) -> None:
+    harness = Harness(budget=8, short=2)
+    for _ in range(6):
+        harness.add(model, once())
+    harness.step()
+    assert harness.passes == [(6, 6)]
+
+
+def test_a_tenant_fills_no_more_than_a_short_pass_while_a_modest_one_is_expected(model) -> None:
+    harness = Harness(budget=8, short=2)
+    harness.add(model, once(), tenant="modest")
+    harness.step()
+    for _ in range(9):
+        harness.add(model, once(), tenant="greedy")
+    harness.step()
+    assert harness.passes[-1] == (2, 2)
+    modest = harness.add(model, once(), tenant="modest")
+    harness.step()
+    assert modest.done()
+    assert harness.passes[-1] == (2, 2)
+    # One with much to do is not modest: then passes are as large as they should be.
+    harness.add(model, once(3), tenant="modest")
+    harness.step()
+    assert harness.passes[-1][0] == 8
+
+
+def test_a_modest_tenant_is_expected_for_a_while_only(model) -> None:
+    harness = Harness(budget=8, short=2)
+    harness.add(model, once(), tenant="modest")
+    harness.step()
+    harness.clock.now += RECENT_SECONDS + 1
+    for _ in range(6):
+        harness.add(model, once(), tenant="greedy")
+    harness.step()
+    assert harness.passes[-1] == (6, 6)

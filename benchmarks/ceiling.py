@@ -1,0 +1,86 @@
+"""The bare ceiling: photographs are decoded, explained and encoded in a hand-written loop. For `running.asked`.
+
+Each question is {"method", "seconds"}, the answer {"rate"} in images a second. The next batch is decoded in a thread
+while the model works on this one, as the service does; the loop in which it is not is tried too, and the better counts.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from gradserve_server.scheduling.allocator import keep_freed_memory
+
+ALLOCATOR = keep_freed_memory()
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from benchmarks.bare import Explain, methods  # noqa: E402
+from benchmarks.photograph import jpeg  # noqa: E402
+
+from gradserve_server.imaging.decode import decode  # noqa: E402
+from gradserve_server.imaging.geometry import fit, model_input  # noqa: E402
+from gradserve_server.models.loading import embedded_spec, load  # noqa: E402
+from gradserve_server.models.preprocessing import Preprocessing  # noqa: E402
+
+Batches = Iterator["np.ndarray"]
+TRIAL_SECONDS = 1.0
+
+
+def main() -> None:
+    """Answers questions until there are no more."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, required=True, help="images at a time")
+    parser.add_argument("--steps", type=int, default=10, help="steps of integrated gradients")
+    parsed = parser.parse_args()
+    model = load(embedded_spec(), torch.device("cpu"))
+    explain = methods(model, parsed.batch, parsed.steps)
+    encoded = jpeg()
+    pool = ThreadPoolExecutor(1)
+
+    def batch() -> "np.ndarray":
+        return np.concatenate([_row(encoded, model.preprocessing) for _ in range(parsed.batch)])
+
+    def inline() -> Batches:
+        while True:
+            yield batch()
+
+    def overlapped() -> Batches:
+        following = pool.submit(batch)
+        while True:
+            rows = following.result()
+            following = pool.submit(batch)
+            yield rows
+
+    better: dict[str, Callable[[], Batches]] = {}
+    with torch.no_grad():
+        for line in sys.stdin:
+            question = json.loads(line)
+            method = question["method"]
+            if method not in better:
+                _rate(explain[method], inline(), 0)
+                tried = {_rate(explain[method], way(), TRIAL_SECONDS): way for way in (inline, overlapped)}
+                better[method] = tried[max(tried)]
+            print(json.dumps({"rate": _rate(explain[method], better[method](), question["seconds"])}), flush=True)
+
+
+def _row(encoded: bytes, preprocessing: Preprocessing) -> "np.ndarray":
+    fitted, _ = fit(decode(encoded, 50_000_000), preprocessing)
+    return model_input(fitted, preprocessing)
+
+
+def _rate(explain: Explain, batches: Batches, seconds: float) -> float:
+    begun, count = time.perf_counter(), 0
+    for rows in batches:
+        maps = explain(torch.from_numpy(rows).contiguous(memory_format=torch.channels_last))
+        answers = [values.tobytes() for values in maps.numpy()]
+        count += len(answers)
+        if time.perf_counter() - begun >= seconds:
+            break
+    return count / (time.perf_counter() - begun)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What others cost a caller of Explain: p95 in their company over p95 alone, at the same rate, in one run.
+
+Three companies: six style transfers; four style transfers and four maximisations; and another tenant that asks fifty
+times as often. Requests start by the clock. Alone and in company take turns, so that a machine that slows down slows
+both.
+"""
+
+import argparse
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import grpc.aio
+import skimage.data
+from benchmarks.running import open_model, p95, server
+
+from gradserve import aio
+from gradserve.images import to_message
+from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc
+
+OUT = Path(__file__).parent / "out"
+BAR = 2.0
+CAT, CUP = skimage.data.chelsea()[:300, :300], skimage.data.coffee()[:400, :400]
+
+Company = Callable[[str, aio.Client, float], AbstractAsyncContextManager[None]]
+"""From the server's address, a client and the rate of the caller who is measured."""
+
+
+def main() -> None:
+    """Prints a table and writes it to benchmarks/out/company.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, default=1.0, help="Explain requests per second")
+    parser.add_argument("--requests", type=int, default=40, help="Explain requests of each turn")
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=COMPANIES, default=tuple(COMPANIES))
+    parsed = parser.parse_args()
+    found = []
+    print(f"{'company':36} {'alone p95':>10} {'company p95':>12} {'ratio':>6}   bar <= {BAR:g}")
+    with server() as address:
+        for name in parsed.only:
+            alone, company = asyncio.run(_measured(address, COMPANIES[name], parsed))
+            print(f"{name:36} {alone * 1000:7.0f} ms {company * 1000:9.0f} ms {company / alone:6.2f}", flush=True)
+            found.append({"company": name, "ratio": round(company / alone, 2), "bar": BAR})
+    OUT.mkdir(exist_ok=True)
+    (OUT / "company.json").write_text(json.dumps(found, indent=2))
+
+
+async def _measured(address: str, company: Company, parsed: argparse.Namespace) -> tuple[float, float]:
+    alone: list[float] = []
+    accompanied: list[float] = []
+    async with aio.Client(address, timeout=600) as client:
+        await client.wait_ready()
+
+        async def explained(count: int) -> list[float]:
+            return await open_model(
+                lambda: client.explain(CUP, method="grad_cam", overlay=False, frame="model_input"), parsed.rate, count
+            )
+
+        await explained(3)
+        for _ in range(parsed.turns):
+            alone += await explained(parsed.requests)
+            async with company(address, client, parsed.rate):
+                accompanied += await explained(parsed.requests)
+            await asyncio.sleep(1)
+    return p95(alone), p95(accompanied)
+
+
+def _iterative(stylizations: int, maximizations: int, size: int) -> Company:
+    @asynccontextmanager
+    async def company(address: str, client: aio.Client, rate: float) -> AsyncIterator[None]:
+        jobs = [
+            client.stylize(CAT, CUP, size=size, steps=2048, pyramid_levels=1, seed=seed) for seed in range(stylizations)
+        ]
+        jobs += [client.maximize(class_index=seed, size=size, steps=1000, seed=seed) for seed in range(maximizations)]
+        for job in jobs:
+            await anext(job)
+        yield
+        for job in jobs:
+            job.cancel()
+
+    return company
+
+
+@asynccontextmanager
+async def _greedy(address: str, client: aio.Client, rate: float) -> AsyncIterator[None]:
+    """Another tenant that asks fifty times as often, by the clock."""
+    request = explain_pb2.ExplainRequest(image=to_message(CAT), methods=[{"grad_cam": {}}])
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
+        asking = asyncio.create_task(
+            open_model(lambda: stub.Explain(request, metadata=[("gradserve-tenant", "greedy")]), 50 * rate, 100_000)
+        )
+        await asyncio.sleep(1)
+        yield
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+COMPANIES: dict[str, Company] = {
+    "6 Stylize, 128 px": _iterative(6, 0, 128),
+    "6 Stylize, 224 px": _iterative(6, 0, 224),
+    "4 Stylize and 4 Maximize, 224 px": _iterative(4, 4, 224),
+    "another tenant, 50 times the rate": _greedy,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Throughput against peers: the same model, photograph and cores, concurrency 16, one peer at a time, in turns.
+
+Each peer is started at several settings, and the best counts, for each method apart. Its maps must agree with the
+service's before it is timed. Integrated gradients at equal steps; at equal error, the service takes the fewest steps
+whose completeness error, over several photographs, is not above that of Captum at its steps.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from benchmarks.peers.connections import Connection, Gradserve
+from benchmarks.peers.contestants import CONTESTANTS, GRADSERVE, Contestant, Settings
+from benchmarks.photograph import NAMES, jpeg, request
+from benchmarks.results import Row, save, show
+from benchmarks.running import closed_model
+
+from gradserve.v1 import explainer_service_pb2_grpc
+
+CONCURRENCY = 16
+TUNED = ("saliency", "grad_cam_captum")
+"""Methods that settings are chosen by; the others take the first's."""
+AGREE = 0.9
+"""Correlation of maps at least: folding alone moves a saliency by a hundredth, and libraries scale Grad-CAM anew."""
+EQUAL_ERROR = "integrated_gradients at equal error"
+LADDER = (50, 40, 32, 25, 20, 16, 12, 10, 8, 6, 5, 4, 3, 2)
+"""Steps to try for an equal error, downwards to the first whose error is above it: a lucky few steps do not count."""
+
+
+def main() -> None:
+    """Prints a table; writes benchmarks/out/peers.json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a turn")
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=10, help="steps of integrated gradients")
+    parsed = parser.parse_args()
+    rows, details = asyncio.run(_compared(parsed))
+    save("peers", rows, **details)
+
+
+async def _compared(parsed: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
+    encoded = jpeg()
+    rows: list[Row] = []
+    details: dict[str, Any] = {"steps": parsed.steps, "failed": {}, "settings": {}, "rates": {}, "agreement": {}}
+    async with GRADSERVE.running(Settings(), parsed.steps, encoded) as ours:
+        assert isinstance(ours, Gradserve)
+        theirs_error, fewest = await _equal_error(ours, parsed.steps)
+        print(
+            f"Captum's error at {parsed.steps} steps is {theirs_error:.3g}; the service's is, at {fewest}\n", flush=True
+        )
+        details |= {"captum_error": theirs_error, "steps_at_equal_error": fewest}
+        fewer = Gradserve(ours.port, fewest)
+        for name in parsed.only:
+            contestant = CONTESTANTS[name]
+            try:
+                found = await _contest(contestant, ours, fewer, encoded, parsed, details)
+            except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+                # One peer that cannot be run leaves the others to be measured; the table says so.
+                print(f"{contestant.title}: not run: {error}", flush=True)
+                details["failed"][contestant.title] = str(error)[:500]
+                found = [_row(contestant, method, None) for method in contestant.bars]
+            show(found)
+            rows += found
+        await fewer.close()
+    return rows, details
+
+
+async def _contest(
+    contestant: Contestant,
+    ours: Connection,
+    fewer: Connection,
+    encoded: bytes,
+    parsed: argparse.Namespace,
+    details: dict[str, Any],
+) -> list[Row]:
+    chosen = await _tuned(contestant, encoded, parsed)
+    by_settings: dict[Settings, list[str]] = {}
+    for method in contestant.bars:
+        by_settings.setdefault(chosen[method], []).append(method)
+    ratios: dict[str, list[float]] = {}
+    rates: dict[str, list[tuple[float, float]]] = {}
+    for settings, methods in by_settings.items():
+        async with contestant.running(settings, parsed.steps, encoded) as theirs:
+            for method in methods:
+                agreement = _correlation(await theirs.ask(method, encoded), await ours.ask(method, encoded))
+                details["agreement"][f"{contestant.title}, {method}"] = agreement
+                if not agreement >= AGREE:
+                    raise RuntimeError(f"its {method} has a correlation of {agreement:.3f} with the service's")
+                pairs = [(method, ours)]
+                if method == "integrated_gradients":
+                    pairs.append((EQUAL_ERROR, fewer))
+                await _rate(theirs, method, encoded, 0)
+                for _ in range(parsed.turns):
+                    other = await _rate(theirs, method, encoded, parsed.seconds)
+                    for title, connection in pairs:
+                        own = await _rate(connection, method, encoded, parsed.seconds)
+                        ratios.setdefault(title, []).append(own / other)
+                        rates.setdefault(title, []).append((own, other))
+    details["settings"][contestant.title] = {method: str(settings) for method, settings in chosen.items()}
+    details["rates"][contestant.title] = rates
+    return [_row(contestant, title, statistics.median(found)) for title, found in ratios.items()]
+
+
+def _row(contestant: Contestant, title: str, ratio: float | None) -> Row:
+    bars = {**contestant.bars, EQUAL_ERROR: ">= 2" if contestant.bars["integrated_gradients"] == ">= 1.4" else ""}
+    return Row(f"throughput / that of {contestant.title}: {title}", ratio, bars[title])
+
+
+async def _tuned(contestant: Contestant, encoded: bytes, parsed: argparse.Namespace) -> Mapping[str, Settings]:
+    """Returns the best settings for each method."""
+    if len(contestant.sweep) == 1:
+        return dict.fromkeys(contestant.bars, contestant.sweep[0])
+    rates: dict[str, dict[Settings, float]] = {method: {} for method in TUNED}
+    for settings in contestant.sweep:
+        async with contestant.running(settings, parsed.steps, encoded) as theirs:
+            for method in TUNED:
+                await _rate(theirs, method, encoded, 0)
+                rates[method][settings] = await _rate(theirs, method, encoded, parsed.seconds / 2)
+            tried = ", ".join(f"{method} {rates[method][settings]:.1f}/s" for method in TUNED)
+            print(f"  {contestant.title}, {settings}: {tried}", flush=True)
+    best = {method: max(found, key=lambda settings: found[settings]) for method, found in rates.items()}
+    return {method: best.get(method, best[TUNED[0]]) for method in contestant.bars}
+
+
+async def _rate(connection: Connection, method: str, encoded: bytes, seconds: float) -> float:
+    """Returns answers a second; with 0 seconds, after one answer to each caller."""
+    return (await closed_model(lambda: connection.ask(method, encoded), CONCURRENCY, seconds or 1e-3)).rate
+
+
+def _correlation(first: "np.ndarray", second: "np.ndarray") -> float:
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+
+
+async def _equal_error(ours: Gradserve, steps: int) -> tuple[float, int]:
+    """Returns Captum's error at its steps, and the fewest steps of the service whose error is not above it."""
+    command = [sys.executable, "-m", "benchmarks.peers.completeness", str(steps)]
+    answered = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)
+    theirs = float(json.loads(answered.stdout)["error"])
+    stub = explainer_service_pb2_grpc.ExplainerServiceStub(ours.channel)
+    fewest = LADDER[0]
+    for steps_taken in LADDER:
+        errors = []
+        for name in NAMES:
+            answer = await stub.Explain(request("integrated_gradients", jpeg(name), step_count=steps_taken))
+            errors.append(answer.explanations[0].approximation_error)
+        if statistics.mean(errors) > theirs:
+            return theirs, fewest
+        fewest = steps_taken
+    return theirs, fewest
+
+
+if __name__ == "__main__":
+    main()

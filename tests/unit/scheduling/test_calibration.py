@@ -1,0 +1,31 @@
+"""What a curve of measured passes says about their size."""
+
+import pytest
+
+from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint
+
+
+def curve(*milliseconds: float, pass_rows: int) -> Calibration:
+    points = tuple(CalibrationPoint(2**index, ms / 3, ms) for index, ms in enumerate(milliseconds))
+    return Calibration(points, pass_rows)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "pass_rows", "short"),
+    [
+        # A CPU: twice the rows take almost twice the time.
+        ((20, 34, 60, 110), 8, 1),
+        # A GPU: the first rows are free.
+        ((8, 8, 9, 11, 20), 16, 8),
+        # Never more than a pass has.
+        ((8, 8, 9, 11, 20), 4, 4),
+        # No better measurement of a larger pass counts that lies above the bound.
+        ((20, 31, 29, 60), 8, 4),
+    ],
+)
+def test_a_short_pass_takes_at_most_half_again_as_long_as_one_row(milliseconds, pass_rows, short) -> None:
+    assert curve(*milliseconds, pass_rows=pass_rows).short_pass_rows == short
+
+
+def test_passes_of_a_chosen_size_are_as_short_as_they_get() -> None:
+    assert Calibration((CalibrationPoint(8, 30, 90),), 8).short_pass_rows == 8

@@ -28,6 +28,7 @@ from gradserve_server.models.specification import Allowed
 from gradserve_server.models.stylizer import read_stylizer_specs
 from gradserve_server.observability.health import Health
 from gradserve_server.observability.metrics import Metrics
+from gradserve_server.observability.tracing import Tracing
 from gradserve_server.rpc.answer_cache import AnswerCache
 from gradserve_server.rpc.credentials import CertificateFiles, RotatedCertificates
 from gradserve_server.rpc.interceptors import Interceptor
@@ -101,11 +102,13 @@ class Server:
             self.worker, self._pool, settings, self._served, AnswerCache(settings.answer_cache_bytes, self.metrics)
         )
         self._credentials = _credentials(settings)
+        self._tracing = _tracing(settings.traces)
         authentication = Authentication(
             Tokens(settings.tokens) if settings.tokens else None,
             certificates=settings.tls_client_authorities is not None,
         )
-        self._interceptor = Interceptor(SERVICE, self.metrics, authentication, StreamLimit(settings.streams))
+        streams = StreamLimit(settings.streams)
+        self._interceptor = Interceptor(SERVICE, self.metrics, authentication, streams, self._tracing)
         for method in _DESCRIPTOR.methods:
             self._interceptor.expect(method.name, streams=method.server_streaming)
         self._health = Health(SERVICE)
@@ -257,6 +260,8 @@ class Server:
         await self._server.stop(LAST_BYTES_SECONDS)
         await asyncio.to_thread(self.worker.stop)
         self._pool.shutdown()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.stop)
         await self._operations.stop(None)
         if self.page is not None:
             self._folder.cleanup()
@@ -315,6 +320,13 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
     if certificate is None or key is None:
         raise Misconfigured("TLS needs both tls_certificate and tls_key")
     return RotatedCertificates(CertificateFiles(certificate, key, authorities)).credentials()
+
+
+def _tracing(endpoint: str) -> Tracing | None:
+    try:
+        return Tracing(endpoint) if endpoint else None
+    except ImportError as error:
+        raise Misconfigured("traces need the extra: pip install 'gradserve[server,tracing]'") from error
 
 
 def _bounds(settings: Settings) -> Bounds:

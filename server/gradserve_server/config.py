@@ -63,7 +63,7 @@ class Settings:
     )
     queue_size: int = _setting(1024, "largest number of requests being decoded, waiting and computed", int)
     interactive_queue_seconds: float = _setting(
-        30.0, "most work of Explain that may wait, in seconds of the device", float
+        60.0, "most work of Explain that may wait, in seconds of the device", float
     )
     iterative_queue_seconds: float = _setting(
         1800.0, "most work of Maximize and Stylize that may wait, in seconds of the device", float
@@ -76,6 +76,9 @@ class Settings:
     methods: int = _setting(32, "largest number of methods in one request", int)
     targets: int = _setting(20, "largest number of targets in one request", int)
     rows: int = _setting(100_000, "most work of one Explain request, in rows of one gradient", int)
+    layers: int = _setting(32, "largest number of layers that one method or term names", int)
+    previews: int = _setting(2048, "largest number of previews of one stream", int)
+    decode_seconds: float = _setting(5.0, "longest time of a processor to decode one image, in seconds", float)
     objectives: int = _setting(16, "largest number of objectives in one request", int)
     steps: int = _setting(2048, "largest number of steps of an iterative request", int)
     images: int = _setting(16, "largest number of images optimised together", int)
@@ -91,6 +94,9 @@ class Settings:
     drain_seconds: float = _setting(30.0, "time for requests in flight to end after SIGTERM, in seconds", float)
     wedged_seconds: float = _setting(
         120.0, "how much longer than expected a pass may take before the process gives itself up, in seconds", float
+    )
+    traces: str = _setting(
+        "", "collector of traces, OTLP over gRPC, http://HOST:4317; without it none are made (extra `tracing`)"
     )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
     log_format: str = _setting("text", "text, or json: one object a line", _log_format)

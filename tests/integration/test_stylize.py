@@ -176,7 +176,7 @@ def test_what_is_wrong_is_named(client: Client, server: Server, arguments: dict,
     with pytest.raises(InvalidRequest) as caught:
         client.stylize(**{"content": CAT, "style": CUP, "steps": 2, **SMALL, **arguments}).result()
     assert [violation.field for violation in caught.value.field_violations] == [field]
-    assert server.worker._live == 0
+    assert server.worker.live == 0
 
 
 def test_a_layer_that_does_not_exist_has_neighbours(client: Client) -> None:
@@ -190,7 +190,7 @@ def test_a_photograph_of_48_megapixels_is_refused_before_any_work(client: Client
     with pytest.raises(InvalidRequest, match="at most 1024 are served: give `size_px`"):
         client.stylize(_black(2400, 1600), CUP, model="in_float64").result()
     assert client.stylize(_black(2400, 1600), CUP, steps=1, **SMALL).result().image.size == (48, 32)
-    assert server.worker._live == 0
+    assert server.worker.live == 0
 
 
 def _black(width: int, height: int) -> Image.Image:
@@ -252,14 +252,14 @@ async def test_a_cancelled_call_leaves_at_its_next_step(server: Server, address:
             pass
         assert (await kept.result()).stop_reason == "completed"
         for _ in range(100):
-            if server.worker._live == 0:
+            if server.worker.live == 0:
                 break
             await asyncio.sleep(0.02)
         before = sample(server, "gradserve_pass_rows_count")
         await asyncio.sleep(0.3)
         with pytest.raises(GradserveError):
             await running[0].result()
-    assert server.worker._live == 0
+    assert server.worker.live == 0
     assert sample(server, "gradserve_pass_rows_count") == before
 
 

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from gradserve_server.rpc.metadata import Metadata, value_of
+from gradserve_server.scheduling.job import Passed
 
 REQUEST_ID_KEY = "x-request-id"
 LONGEST_ID = 128
@@ -20,11 +21,13 @@ class Call:
         method: Name of the RPC.
         request_id: What the caller calls it, or what the server calls it where the caller does not say.
         tenant: Whose it is.
+        passed: Told of each pass that its program took part in; None where nobody traces.
     """
 
     method: str
     request_id: str
     tenant: str = ""
+    passed: Passed | None = None
 
 
 current_call: ContextVar[Call] = ContextVar("current_call")

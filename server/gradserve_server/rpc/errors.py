@@ -17,11 +17,14 @@ from gradserve_server.errors import (
     Unavailable,
     Unsupported,
 )
+from gradserve_server.rpc.calls import current_call
 
 DOMAIN = "gradserve"
 # Details travel in a trailer, and metadata of more than 8 KiB may be refused.
 LONGEST_TEXT = 1000
 RETRY_UNAVAILABLE_SECONDS = 1.0
+QUOTAS = ("TENANT_QUOTA", "TOO_MANY_STREAMS")
+"""Reasons that are one tenant's matter, not the server's."""
 
 CODES: dict[type[RequestError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
@@ -81,6 +84,10 @@ def _details(error: RequestError, message: str) -> list[Message]:
     if isinstance(error, Unsupported):
         violation = error_details_pb2.PreconditionFailure.Violation(type=error.reason, description=message)
         details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
+    if error.reason in QUOTAS:
+        subject = f"tenant:{current_call.get().tenant}"
+        exceeded = error_details_pb2.QuotaFailure.Violation(subject=subject, description=message)
+        details.append(error_details_pb2.QuotaFailure(violations=[exceeded]))
     if (seconds := _retry_seconds(error)) is not None:
         delay = duration_pb2.Duration(nanos=0)
         delay.FromMilliseconds(round(seconds * 1000))

@@ -14,16 +14,26 @@ from grpc import aio
 
 from gradserve_server.errors import InvalidInput, RequestError, Unauthenticated, Unavailable
 from gradserve_server.observability.metrics import Metrics
+from gradserve_server.observability.tracing import Tracing
 from gradserve_server.rpc import errors
 from gradserve_server.rpc.access_log import Facts, log_call
 from gradserve_server.rpc.calls import REQUEST_ID_KEY, Call, current_call, request_id_of
 from gradserve_server.rpc.deadlines import remaining_seconds
+from gradserve_server.rpc.metadata import texts
 from gradserve_server.rpc.stream_limit import StreamLimit
 from gradserve_server.rpc.tenants import Authentication
 
 Behavior = Callable[[Any, "aio.ServicerContext[Any, Any]"], Awaitable[Any]]
 
 HEALTH = "grpc.health.v1.Health"
+FAULTS = (
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
+"""Of the server, not of a caller, as the error budget counts them."""
 UNARY, STREAM = "unary", "server_stream"
 
 log = logging.getLogger(__name__)
@@ -39,13 +49,22 @@ class Interceptor(aio.ServerInterceptor):
         metrics: Where to count.
         authentication: Who may call.
         streams: How many streams a tenant may have.
+        tracing: Where spans go; None for none.
     """
 
-    def __init__(self, service: str, metrics: Metrics, authentication: Authentication, streams: StreamLimit) -> None:
+    def __init__(
+        self,
+        service: str,
+        metrics: Metrics,
+        authentication: Authentication,
+        streams: StreamLimit,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._service = service
         self._metrics = metrics
         self._authentication = authentication
         self._streams = streams
+        self._tracing = tracing
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -115,7 +134,8 @@ class Interceptor(aio.ServerInterceptor):
             started = time.perf_counter()
             self._started(labels)
             metadata = context.invocation_metadata()
-            call, facts = Call(method, request_id_of(metadata)), Facts()
+            span = self._tracing.start(self._service, method, texts(metadata)) if self._tracing else None
+            call, facts = Call(method, request_id_of(metadata), passed=span.passed if span else None), Facts()
             code = grpc.StatusCode.OK
             try:
                 if self._draining:
@@ -151,6 +171,8 @@ class Interceptor(aio.ServerInterceptor):
                 seconds = time.perf_counter() - started
                 self._ended(labels, code, seconds)
                 log_call(call, code, seconds, facts)
+                if span is not None:
+                    span.end(_attributes(call, code, facts), code.name if code in FAULTS else "")
             # Counted and logged before the caller knows, as calls that end well are.
             return await context.abort(status, message, (*trailers, (REQUEST_ID_KEY, call.request_id)))
 
@@ -199,6 +221,15 @@ class _SeenWrites:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+
+def _attributes(call: Call, code: grpc.StatusCode, facts: Facts) -> dict[str, str | int]:
+    return {
+        "rpc.grpc.status_code": code.value[0],
+        "gradserve.request_id": call.request_id,
+        "gradserve.tenant": call.tenant,
+        "gradserve.model": facts.model,
+    }
 
 
 def _kind(handler: Any) -> str:

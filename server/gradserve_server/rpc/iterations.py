@@ -14,6 +14,7 @@ from grpc import aio
 
 from gradserve.v1 import maximize_pb2
 from gradserve_server.imaging.encode import ImageFormat
+from gradserve_server.rpc.calls import current_call
 from gradserve_server.rpc.maximize_responses import progress_message
 from gradserve_server.rpc.streams import Frame, followed
 from gradserve_server.scheduling.job import Job, Outcome, Place
@@ -48,7 +49,8 @@ async def watched(
     """
     remaining = place.deadline - time.monotonic()
     ends = threading.Event()
-    job = replace(job_until(ends.is_set), tenant=place.tenant, deadline=place.deadline, place=place)
+    passed = current_call.get().passed
+    job = replace(job_until(ends.is_set), tenant=place.tenant, deadline=place.deadline, place=place, passed=passed)
 
     async def deliver(frame: Frame) -> None:
         # Only a picture is worth a way through the pool.

@@ -126,6 +126,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             deadline=place.deadline,
             rows=explain_rows(call),
             place=place,
+            passed=current_call.get().passed,
         )
         outcome = await outcome_of(self._worker.submit(job))
         return await self._in_pool(partial(responses.explain_response, call, outcome, original, fitted, placement))

@@ -85,7 +85,7 @@ class Admission:
 
         Raises:
             Overloaded: There is none.
-            Expired: The work takes longer than the caller waits, even alone.
+            Expired: Others wait, and the work takes longer than the caller does.
         """
         with self._lock:
             self._check(place, place.seconds)
@@ -151,29 +151,30 @@ class Admission:
                 f"share, {share:g} s",
                 held + own - share,
             )
-        self._check_deadline(place, others, own)
+        self._check_deadline(place, others, seconds)
 
-    def _check_deadline(self, place: Place, others: list[Place], own: float) -> None:
+    def _check_deadline(self, place: Place, others: list[Place], seconds: float) -> None:
         left = place.deadline - self._clock()
-        if left == inf:
+        # When nothing waits it may try: it delays nobody, and what its passes take corrects what is expected.
+        if left == inf or not any(other.seconds for other in others):
             return
-        needed = 0.0 if place.ends_early else own + ANSWER_SECONDS
-        if needed > left:
+        own = 0.0 if place.ends_early else self.pace * seconds + ANSWER_SECONDS
+        ahead = self.pace * _ahead(place, others, seconds)
+        if ahead + own <= left:
+            return
+        if not place.ends_early and seconds * min(1.0, self.pace) > left:
             self._refused("deadline_too_short")
             raise Expired(
-                f"this takes about {needed:.2f} s by itself, and the deadline leaves {max(0.0, left):.2f} s: give it "
-                "more time, or ask for less",
+                f"this takes about {own:.2f} s by itself, and the deadline leaves {max(0.0, left):.2f} s: give it more "
+                "time, or ask for less",
                 reason="DEADLINE_TOO_SHORT",
-                metadata={"needed_seconds": f"{needed:.3f}", "left_seconds": f"{left:.3f}"},
+                metadata={"needed_seconds": f"{own:.2f}", "left_seconds": f"{max(0.0, left):.2f}"},
             )
-        ahead = self.pace * _ahead(place, others, own / self.pace)
-        if ahead + needed > left:
-            raise self._overloaded(
-                "DEADLINE_UNREACHABLE",
-                f"about {ahead:.2f} s of work go first and this takes {needed:.2f} s, but the deadline leaves "
-                f"{left:.2f} s",
-                ahead + needed - left,
-            )
+        raise self._overloaded(
+            "DEADLINE_UNREACHABLE",
+            f"about {ahead:.2f} s of work go first and this takes {own:.2f} s, but the deadline leaves {left:.2f} s",
+            ahead + own - left,
+        )
 
     def _overloaded(self, reason: str, message: str, seconds: float) -> Overloaded:
         self._refused(reason.lower())

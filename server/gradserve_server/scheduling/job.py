@@ -13,6 +13,8 @@ from gradserve_server.autograd.program import Program, Progress
 from gradserve_server.models.model import Model
 
 Result = TypeVar("Result")
+Passed = Callable[[float, float, int, int], None]
+"""Told of a pass: when the job arrived, the pass' seconds, its rows, its programs."""
 
 
 class Priority(IntEnum):
@@ -57,6 +59,7 @@ class Job(Generic[Result]):
         deadline: When the caller stops waiting, on the clock of `time.monotonic`, in seconds.
         rows: About how many rows its program will ask for, in rows of the model's input size with their gradient.
         place: Its place in the queue; None takes one on submission.
+        passed: Told of each pass it took part in, in the worker's thread; must return at once.
         watch: Called in the worker's thread with each progress; must return at once.
         arrived: When it was made, on the same clock.
     """
@@ -69,6 +72,7 @@ class Job(Generic[Result]):
     deadline: float = inf
     rows: float = 1.0
     place: Place | None = None
+    passed: Passed | None = None
     watch: Callable[[Progress], None] | None = None
     arrived: float = field(default_factory=time.monotonic)
 

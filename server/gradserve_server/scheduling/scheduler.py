@@ -197,6 +197,8 @@ class Scheduler:
             if not run.usage.passes:
                 run.usage.queue_seconds = max(0.0, self._clock() - seconds - run.job.arrived)
             run.usage.add(seconds, done.row_count, done.program_count)
+            if run.job.passed is not None:
+                run.job.passed(run.job.arrived, seconds, done.row_count, done.program_count)
         for share, answer in zip(done.shares, answers, strict=True):
             demand = share.demand
             if isinstance(answer, Exception):

@@ -122,6 +122,11 @@ class Worker:
         return self._thread.is_alive() and self._failed is None
 
     @property
+    def live(self) -> int:
+        """Number of jobs that have not ended."""
+        return len(self._futures)
+
+    @property
     def overdue(self) -> bool:
         """Whether the thread is at something that it should have finished: it hangs, as a rule in the device's driver.
 

@@ -91,12 +91,25 @@ def test_who_would_come_too_late_is_refused_at_once() -> None:
 
 
 def test_what_takes_longer_than_the_caller_waits_is_no_matter_of_the_queue() -> None:
-    with pytest.raises(Expired) as caught:
-        enter(admission(), 3.0, left=2.0)
-    assert caught.value.reason == "DEADLINE_TOO_SHORT"
     queue = admission()
+    enter(queue, 0.1)
+    with pytest.raises(Expired) as caught:
+        enter(queue, 3.0, left=2.0)
+    assert caught.value.reason == "DEADLINE_TOO_SHORT"
     # Unless it ends by itself when time is up.
     queue.enter(Place(ITERATIVE, "", NOW + 2.0, ends_early=True, seconds=30.0))
+
+
+def test_alone_it_may_try_so_that_a_wrong_expectation_does_not_last() -> None:
+    queue = admission()
+    for _ in range(100):
+        queue.ran(expected=1.0, measured=1000.0)
+    place = enter(queue, 3.0, left=2.0)
+    for _ in range(100):
+        queue.ran(expected=1.0, measured=0.1)
+    queue.leave(place)
+    enter(queue, 0.1)
+    enter(queue, 3.0, left=2.0)
 
 
 def test_a_long_request_does_not_go_before_a_short_one() -> None:

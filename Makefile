@@ -37,6 +37,26 @@ $(VENV)/.installed-ray: $(INSTALLED)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev,ray]'
 	@touch $@
 
+$(VENV)/.installed-docs: $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev,docs]'
+	@touch $@
+
+test-docs: $(INSTALLED) ## Run every code block of the documents, and follow the page that adds a method; takes minutes.
+	$(BIN)/pytest -m docs tests/docs
+
+test-browser: $(INSTALLED) ## Test the page in Chromium; needs Debian's chromium, chromium-driver and npm.
+	npm install --prefix tests/browser --no-package-lock --no-audit --no-fund --silent
+	$(BIN)/pytest -m browser tests/browser
+
+docs: $(VENV)/.installed-docs ## Build the documentation site in docs/_build; warnings are errors.
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
+
+pictures: $(INSTALLED) ## Draw the pictures of docs/methods.md; takes minutes.
+	$(BIN)/python scripts/method_pictures.py
+
+screenshots: $(INSTALLED) ## Picture the page, and the demo if it is there; needs Chromium.
+	$(BIN)/python scripts/screenshots.py
+
 test-deploy: $(VENV)/.installed-deploy ## Test manifests, rules, image and replicas; as root; CONTRIBUTING.md says what it needs.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m 'deploy and not ray' tests/deploy
 
@@ -103,7 +123,7 @@ bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation 
 	$(BIN)/python benchmarks/stylizer.py benchmarks/out/styles
 
 clean: ## Remove what the other verbs made.
-	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
+	rm -rf $(VENV) demo/out demo/index.html benchmarks/out docs/_build tests/browser/node_modules
 
-.PHONY: help install demo serve test test-deploy test-ray image check generate matrix matrix-check long-check fuzz overload-check soak \
-	insertion-check maximize-check stylize-check models-check bench bench-stylizer clean
+# Every verb, as `help` lists them.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))

@@ -35,7 +35,7 @@ OUTSIDE = re.compile(r"\[([^\]]*)\]\(\.\./([^)#]*)(#[^)]*)?\)")
 
 
 def _from_inside(app: Sphinx, name: str, source: list[str]) -> None:
-    """Makes of a link to a file of the repository its path, and of one to a page of the site, as seen from `deploy/`, a link."""
+    """Makes of a link to a file of the repository its path, and of one from `deploy/` to a page of the site a link."""
 
     def place(link: re.Match[str]) -> str:
         text, path, anchor = link[1], link[2], link[3] or ""

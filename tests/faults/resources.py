@@ -12,6 +12,9 @@ from tests.serving import sample
 
 from gradserve_server.app import Server
 
+POOLS = ("imaging", "asyncio", "ThreadPoolExecutor")
+"""How the names of threads of pools begin."""
+
 
 @dataclass(frozen=True)
 class Held:
@@ -19,7 +22,7 @@ class Held:
 
     Attributes:
         tasks: Tasks of the server's event loop.
-        threads: Threads of the process.
+        threads: Threads of the process that are of no pool: a pool starts its own one by one, up to a bound.
         files: Open file descriptors of the process.
         programs: Programs live or waiting.
         calls: RPCs being answered.
@@ -41,7 +44,7 @@ def held(server: Server) -> Held:
     gc.collect()
     return Held(
         tasks=len(asyncio.all_tasks(server._loop)),
-        threads=threading.active_count(),
+        threads=sum(not thread.name.startswith(POOLS) for thread in threading.enumerate()),
         files=len(list(Path("/proc/self/fd").iterdir())),
         programs=sum(
             int(sample(server, "gradserve_queue_depth", priority=one)) for one in ("interactive", "iterative")

@@ -114,13 +114,26 @@ stylize-check: $(INSTALLED) ## Give a photograph several styles and look at them
 models-check: $(INSTALLED) ## Serve thirteen networks from a repository and compare their logits; takes minutes.
 	$(BIN)/python scripts/check_models.py
 
-bench: $(INSTALLED) ## Measure what the core costs, and what company costs a caller of Explain, as ratios.
-	$(BIN)/python benchmarks/core.py
+bench: $(INSTALLED) ## Measure speed and fairness on this machine, as ratios; ten minutes. docs/performance.md explains.
+	$(BIN)/python -m benchmarks.core
+	$(BIN)/python -m benchmarks.throughput
+	$(BIN)/python -m benchmarks.worker_profile
+	$(BIN)/python -m benchmarks.maximize_jobs
 	$(BIN)/python -m benchmarks.company
+	$(BIN)/python -m benchmarks.costs
+
+bench-peers: $(INSTALLED) ## Measure throughput against other servers, each in an environment of its own; a quarter of an hour.
+	$(BIN)/python -m benchmarks.peers
+
+bench-gpu: $(INSTALLED) ## Measure on cuda:0, or say that there is none; needs no network.
+	$(BIN)/python -m benchmarks.gpu
+
+bench-report: $(INSTALLED) ## Fill the tables of docs/performance.md from benchmarks/out.
+	$(BIN)/python -m benchmarks.report
 
 bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation that reaches its loss; takes minutes.
 	$(BIN)/python scripts/style_images.py benchmarks/out/styles
-	$(BIN)/python benchmarks/stylizer.py benchmarks/out/styles
+	$(BIN)/python -m benchmarks.stylizer benchmarks/out/styles
 
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out docs/_build tests/browser/node_modules

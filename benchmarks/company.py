@@ -7,20 +7,18 @@ both.
 
 import argparse
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 
 import grpc.aio
 import skimage.data
+from benchmarks.results import Row, save
 from benchmarks.running import open_model, p95, server
 
 from gradserve import aio
 from gradserve.images import to_message
 from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc
 
-OUT = Path(__file__).parent / "out"
 BAR = 2.0
 CAT, CUP = skimage.data.chelsea()[:300, :300], skimage.data.coffee()[:400, :400]
 
@@ -36,18 +34,23 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=COMPANIES, default=tuple(COMPANIES))
     parsed = parser.parse_args()
+    rows = measured("auto", parsed.rate, parsed.requests, parsed.turns, parsed.only)
+    save("company", rows)
+
+
+def measured(device: str, rate: float, requests: int, turns: int, names: Sequence[str]) -> list[Row]:
+    """Measures and prints each company of these names on a device."""
     found = []
     print(f"{'company':36} {'alone p95':>10} {'company p95':>12} {'ratio':>6}   bar <= {BAR:g}")
-    with server() as address:
-        for name in parsed.only:
-            alone, company = asyncio.run(_measured(address, COMPANIES[name], parsed))
+    with server("--device", device) as address:
+        for name in names:
+            alone, company = asyncio.run(_measured(address, COMPANIES[name], rate, requests, turns))
             print(f"{name:36} {alone * 1000:7.0f} ms {company * 1000:9.0f} ms {company / alone:6.2f}", flush=True)
-            found.append({"company": name, "ratio": round(company / alone, 2), "bar": BAR})
-    OUT.mkdir(exist_ok=True)
-    (OUT / "company.json").write_text(json.dumps(found, indent=2))
+            found.append(Row(f"Explain p95 in company / alone: {name}", company / alone, f"<= {BAR:g}"))
+    return found
 
 
-async def _measured(address: str, company: Company, parsed: argparse.Namespace) -> tuple[float, float]:
+async def _measured(address: str, company: Company, rate: float, requests: int, turns: int) -> tuple[float, float]:
     alone: list[float] = []
     accompanied: list[float] = []
     async with aio.Client(address, timeout=600) as client:
@@ -55,14 +58,14 @@ async def _measured(address: str, company: Company, parsed: argparse.Namespace) 
 
         async def explained(count: int) -> list[float]:
             return await open_model(
-                lambda: client.explain(CUP, method="grad_cam", overlay=False, frame="model_input"), parsed.rate, count
+                lambda: client.explain(CUP, method="grad_cam", overlay=False, frame="model_input"), rate, count
             )
 
         await explained(3)
-        for _ in range(parsed.turns):
-            alone += await explained(parsed.requests)
-            async with company(address, client, parsed.rate):
-                accompanied += await explained(parsed.requests)
+        for _ in range(turns):
+            alone += await explained(requests)
+            async with company(address, client, rate):
+                accompanied += await explained(requests)
             await asyncio.sleep(1)
     return p95(alone), p95(accompanied)
 

@@ -3,24 +3,24 @@
 Each pair is measured in turn, A B A B ..., so that a machine that slows down slows both; the median ratio counts.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from gradserve_server.scheduling.allocator import keep_freed_memory
 
 ALLOCATOR = keep_freed_memory()
 
 import torch  # noqa: E402
+from benchmarks.results import Row, save, show  # noqa: E402
 
 from gradserve_server.autograd.objective import class_score  # noqa: E402
 from gradserve_server.autograd.passes import Bundle, Chunk, run  # noqa: E402
 from gradserve_server.autograd.query import ActivationRule, Query  # noqa: E402
 from gradserve_server.models.loading import embedded_spec, load  # noqa: E402
+from gradserve_server.models.model import Model  # noqa: E402
 
-OUT = Path(__file__).parent / "out"
+Work = Callable[[], object]
 # Fewer pairs let the median of a noisy machine stray by a tenth.
 REPEATS = 41
 
@@ -30,18 +30,19 @@ def main() -> None:
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}; memory: {ALLOCATOR}; torch {torch.__version__}\n")
+    found = rows(load(embedded_spec(), device))
+    show(found)
+    save("core", found, device=name)
+
+
+def rows(model: Model, repeats: int = REPEATS) -> list[Row]:
+    """Measures on a model's device; `repeats` pairs for each ratio."""
     with torch.no_grad():
-        rows = _rows(load(embedded_spec(), device))
-    print(f"{'what':64} {'ratio':>6}  bar")
-    for what, ratio, bar in rows:
-        print(f"{what:64} {ratio:6.2f}  {bar}")
-    OUT.mkdir(exist_ok=True)
-    results = [{"what": what, "ratio": round(ratio, 3), "bar": bar} for what, ratio, bar in rows]
-    (OUT / "core.json").write_text(json.dumps({"device": name, "rows": results}, indent=2))
+        return _rows(model, lambda first, second: _ratio(first, second, model.device, repeats))
 
 
-def _rows(model) -> list[tuple[str, float, str]]:
-    def passes(*queries: Query) -> Callable[[], object]:
+def _rows(model: Model, ratio: Callable[[Work, Work], float]) -> list[Row]:
+    def passes(*queries: Query) -> Work:
         """One pass; queries over the same rows are one bundle."""
         by_rows: dict[int, list[Query]] = {}
         for query in queries:
@@ -53,29 +54,29 @@ def _rows(model) -> list[tuple[str, float, str]]:
         values = torch.rand(count, 3, 224, 224, generator=torch.Generator().manual_seed(count))
         return values.to(model.device).contiguous(memory_format=torch.channels_last)
 
-    def forward(count: int) -> Callable[[], object]:
-        values = images(count)
-        return lambda: model.module(values)
+    def forward(count: int) -> Work:
+        values, network = images(count), model.network(frozenset())
+        return lambda: network(values)
 
     found = []
     for count in (1, 8):
         rows, layer = images(count), model.default_layer
         cam = Query(rows, class_score(0), root=layer, capture=(layer,))
-        ratio = _ratio(passes(cam), forward(count), model.device)
-        found.append((f"Grad-CAM of {count} image(s) / one bare forward of them", ratio, "<= 1.15"))
+        what = f"Grad-CAM of {count} image(s) / one bare forward of them"
+        found.append(Row(what, ratio(passes(cam), forward(count)), "<= 1.15"))
     one = images(1)
     saliency = Query(one, class_score(0))
     guided = Query(one, class_score(0), rule=ActivationRule.GUIDED)
-    found.append(("saliency / forward", _ratio(passes(saliency), forward(1), model.device), ""))
-    found.append(("guided backprop / saliency", _ratio(passes(guided), passes(saliency), model.device), ""))
+    found.append(Row("saliency / forward", ratio(passes(saliency), forward(1))))
+    found.append(Row("guided backprop / saliency", ratio(passes(guided), passes(saliency))))
     alone = [passes(query) for query in (saliency, guided, Query(one, class_score(1)))]
 
     def one_by_one() -> None:
         for single in alone:
             single()
 
-    shared = _ratio(passes(saliency, guided, Query(one, class_score(1))), one_by_one, model.device)
-    found.append(("3 methods and targets of an image: shared forward / apart", shared, ""))
+    shared = ratio(passes(saliency, guided, Query(one, class_score(1))), one_by_one)
+    found.append(Row("3 methods and targets of an image: shared forward / apart", shared))
     eight = [Query(images(1).clone(), class_score(index)) for index in range(8)]
     singles = [passes(query) for query in eight]
 
@@ -83,17 +84,16 @@ def _rows(model) -> list[tuple[str, float, str]]:
         for single in singles:
             single()
 
-    batched = _ratio(passes(*eight), eight_apart, model.device)
-    found.append(("8 callers' saliencies: one pass / 8 passes", batched, ""))
+    found.append(Row("8 callers' saliencies: one pass / 8 passes", ratio(passes(*eight), eight_apart)))
     return found
 
 
-def _ratio(first: Callable[[], object], second: Callable[[], object], device: torch.device) -> float:
+def _ratio(first: Work, second: Work, device: torch.device, repeats: int) -> float:
     first(), second()
-    return statistics.median(_seconds(first, device) / _seconds(second, device) for _ in range(REPEATS))
+    return statistics.median(_seconds(first, device) / _seconds(second, device) for _ in range(repeats))
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
+def _seconds(work: Work, device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     started = time.perf_counter()

@@ -37,10 +37,11 @@ CHUNK = 8
 def decode(encoded: bytes) -> Floats:
     """Decodes a file to the model's input, [3, 224, 224]: shorter side to 224, centre, values in -1..1."""
     image = Image.open(BytesIO(encoded)).convert("RGB")
-    scale = SIZE / min(image.size)
-    width, height = (int(length * scale) for length in image.size)
+    width, height = (SIZE * length // min(image.size) for length in image.size)
+    # The crop of the resized image, without resizing the rest; with torchvision's rounding.
+    across, down = image.width / width, image.height / height
     left, top = round((width - SIZE) / 2), round((height - SIZE) / 2)
-    box = (left / scale, top / scale, (left + SIZE) / scale, (top + SIZE) / scale)
+    box = (left * across, top * down, (left + SIZE) * across, (top + SIZE) * down)
     pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC, box=box), np.float32)
     return np.ascontiguousarray((pixels / 127.5 - 1).transpose(2, 0, 1))
 
@@ -58,10 +59,11 @@ class Team:
             return
         self._module = _network()
         if self._code != "first":
-            self._module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
-            self._module.requires_grad_(False)
-        if self._code != "first":
-            self._cam = GradCAM(self._module, [self._module.bn2])
+            self._module = _prepared()
+            # A module of its own, because the hooks stay on it. The graph begins where it is needed.
+            module = _prepared()
+            module.bn2.requires_grad_(True)
+            self._cam = GradCAM(module, [module.bn2])
         self._methods = {
             "saliency": self._saliency,
             "grad_cam": self._grad_cam,
@@ -96,9 +98,9 @@ class Team:
     def _grad_cam(self, rows: Tensor) -> Tensor:
         if self._code == "first":
             with GradCAM(self._module, [self._module.bn2]) as cam:
-                return torch.from_numpy(cam(rows))
+                return torch.from_numpy(cam(rows, None))
         # It reads the highest class from its own forward.
-        return torch.from_numpy(self._cam(rows))
+        return torch.from_numpy(self._cam(rows, None))
 
     def _grad_cam_captum(self, rows: Tensor) -> Tensor:
         explained, classes = self._asked(rows)
@@ -135,6 +137,12 @@ def _network() -> nn.Module:
     # The file names modules otherwise than timm does, but holds the same entries in the same order.
     module.load_state_dict(dict(zip(module.state_dict(), state.values(), strict=True)))
     return module.eval()
+
+
+def _prepared() -> nn.Module:
+    module = _network()
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    return module.requires_grad_(False)
 
 
 def _tricks(steps: int) -> "dict[str, Callable[[Tensor], Tensor]]":

@@ -295,7 +295,11 @@ class Worker:
             self._due = inf
 
     def _tensor(self, array: npt.NDArray[Any], model: Model) -> Tensor:
-        tensor = torch.from_numpy(array).to(model.device)
+        tensor = torch.from_numpy(array)
+        if model.device.type == "cuda":
+            # From pinned memory the copy goes on beside the pass that runs.
+            tensor = tensor.pin_memory()
+        tensor = tensor.to(model.device, non_blocking=True)
         if tensor.is_floating_point():
             tensor = tensor.to(model.dtype)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

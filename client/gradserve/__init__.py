@@ -22,27 +22,41 @@ from gradserve.errors import (
     Unsupported,
 )
 from gradserve.images import ImageLike
-from gradserve.maximization import Maximization, MaximizeResult, Perturbation, Progress
+from gradserve.maximization import Maximization, MaximizeResult, Perturbation
 from gradserve.objectives import Objective
+from gradserve.progress import Progress
 from gradserve.requests import MethodLike, TargetLike
-from gradserve.results import ClassScore, Consistency, Explanation, Metadata, Model, TrustReport
+from gradserve.results import (
+    ClassScore,
+    Consistency,
+    Cost,
+    Explanation,
+    Layer,
+    Metadata,
+    MethodSupport,
+    Model,
+    TrustReport,
+)
 from gradserve.stylization import LossTerms, Stylization, StylizeResult
 
 __all__ = [
     "ClassScore",
     "Client",
     "Consistency",
+    "Cost",
     "DeadlineExceeded",
     "Explanation",
     "FieldViolation",
     "GradserveError",
     "ImageLike",
     "InvalidRequest",
+    "Layer",
     "LossTerms",
     "Maximization",
     "MaximizeResult",
     "Metadata",
     "MethodLike",
+    "MethodSupport",
     "Model",
     "NotFound",
     "Objective",

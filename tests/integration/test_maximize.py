@@ -11,7 +11,8 @@ from gradserve import Client, aio, objectives
 from gradserve.cli import main
 from gradserve.errors import DeadlineExceeded, InvalidRequest, Unsupported
 from gradserve.images import to_message
-from gradserve.maximization import MaximizeResult, Progress
+from gradserve.maximization import MaximizeResult
+from gradserve.progress import Progress
 from gradserve_server.app import Server
 
 LABELS = {"grpc_type": "server_stream", "grpc_service": "gradserve.v1.ExplainerService", "grpc_method": "Maximize"}

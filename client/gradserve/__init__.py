@@ -23,9 +23,10 @@ from gradserve.errors import (
 )
 from gradserve.images import ImageLike
 from gradserve.maximization import Maximization, MaximizeResult, Perturbation
+from gradserve.method import Method, MethodLike
 from gradserve.objectives import Objective
 from gradserve.progress import Progress
-from gradserve.requests import MethodLike, TargetLike
+from gradserve.requests import TargetLike
 from gradserve.results import (
     ClassScore,
     Consistency,
@@ -55,6 +56,7 @@ __all__ = [
     "Maximization",
     "MaximizeResult",
     "Metadata",
+    "Method",
     "MethodLike",
     "MethodSupport",
     "Model",

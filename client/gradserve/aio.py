@@ -13,8 +13,9 @@ from gradserve.errors import Unavailable, typed_errors
 from gradserve.images import ImageLike
 from gradserve.maximization import AsyncMaximization
 from gradserve.maximize_requests import maximize_request
+from gradserve.method import MethodLike
 from gradserve.objectives import Objective
-from gradserve.requests import MethodLike, TargetLike, explain_request, with_layer
+from gradserve.requests import TargetLike, explain_request, with_layer
 from gradserve.results import Explanation, Model, explanations, models
 from gradserve.streams import AsyncStream
 from gradserve.stylization import AsyncStylization
@@ -73,7 +74,7 @@ class Client:
         self,
         image: ImageLike,
         *,
-        method: str = "grad_cam",
+        method: MethodLike = "grad_cam",
         target: TargetLike | None = None,
         model: str | None = None,
         layer: str | None = None,

@@ -11,8 +11,9 @@ from gradserve.errors import Unavailable, typed_errors
 from gradserve.images import ImageLike
 from gradserve.maximization import Maximization
 from gradserve.maximize_requests import maximize_request
+from gradserve.method import MethodLike
 from gradserve.objectives import Objective
-from gradserve.requests import MethodLike, TargetLike, explain_request, with_layer
+from gradserve.requests import TargetLike, explain_request, with_layer
 from gradserve.results import Explanation, Model, explanations, models
 from gradserve.streams import Stream
 from gradserve.stylization import Stylization
@@ -76,7 +77,7 @@ class Client:
         self,
         image: ImageLike,
         *,
-        method: str = "grad_cam",
+        method: MethodLike = "grad_cam",
         target: TargetLike | None = None,
         model: str | None = None,
         layer: str | None = None,
@@ -92,7 +93,8 @@ class Client:
 
         Args:
             image: The image.
-            method: Name of the method, for example `saliency`, `guided_backprop`, `grad_cam`.
+            method: The method: its name, for example `saliency`, `guided_backprop`, `grad_cam`; or one of
+                `gradserve.methods` with its parameters, for example `methods.IntegratedGradients(step_count=64)`.
             target: Index or label of the class to explain; a contrast of two classes or a layer's unit, also at one
                 position, as a mapping (see `TargetLike`); None for the model's own prediction.
             model: Name of the model; None for the server's default.
@@ -149,7 +151,7 @@ class Client:
 
         Args:
             image: As in `explain`, like all arguments not named here.
-            methods: Names of methods, or pairs of a name and parameters.
+            methods: Names of methods, pairs of a name and parameters, or members of `gradserve.methods`.
             targets: Classes to explain; with none and no `top_k`, the model's own prediction.
             top_k: Explain the k most probable classes as well.
             model: See `explain`.

@@ -14,8 +14,8 @@ def figure(picture: PIL.Image.Image, lines: Sequence[str], *, size: int | None =
     Args:
         picture: The picture.
         lines: The caption, the first one stressed.
-        size: Largest width and height in pixels, for a photograph among many, which is then a JPEG file; without one the
-            picture is a PNG file, pixel by pixel.
+        size: Largest width and height in pixels, for a photograph among many, which is then a JPEG file; without one
+            the picture is a PNG file, pixel by pixel.
     """
     first, *rest = map(escape, lines)
     caption = "".join([f"<strong>{first}</strong>", *(f"<br>{line}" for line in rest)])
@@ -23,11 +23,11 @@ def figure(picture: PIL.Image.Image, lines: Sequence[str], *, size: int | None =
 
 
 def _address(picture: PIL.Image.Image, size: int | None) -> str:
-    file, format = BytesIO(), "PNG" if size is None else "JPEG"
+    file, kind = BytesIO(), "PNG" if size is None else "JPEG"
     if size is None:
-        picture.save(file, format)
+        picture.save(file, kind)
     else:
         smaller = picture.convert("RGB")
         smaller.thumbnail((size, size), PIL.Image.Resampling.LANCZOS)
-        smaller.save(file, format, quality=88)
-    return f"data:image/{format.lower()};base64,{b64encode(file.getvalue()).decode()}"
+        smaller.save(file, kind, quality=88)
+    return f"data:image/{kind.lower()};base64,{b64encode(file.getvalue()).decode()}"

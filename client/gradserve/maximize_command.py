@@ -9,7 +9,8 @@ import PIL.Image
 
 from gradserve import objectives
 from gradserve.client import Client
-from gradserve.maximization import MaximizeResult, Progress
+from gradserve.maximization import MaximizeResult
+from gradserve.progress import Progress
 from gradserve.v1 import maximize_pb2
 
 PRESETS = tuple(name.removeprefix("PRESET_").lower() for name, number in maximize_pb2.Preset.items() if number)

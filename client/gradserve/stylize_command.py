@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gradserve.client import Client
-from gradserve.maximization import Progress
 from gradserve.maximize_command import show
+from gradserve.progress import Progress
 
 
 def add_stylize(commands: Any, parameter: Any) -> None:

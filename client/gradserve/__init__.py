@@ -21,6 +21,7 @@ from gradserve.errors import (
     Unimplemented,
     Unsupported,
 )
+from gradserve.explain_stream import Streamed
 from gradserve.images import ImageLike
 from gradserve.maximization import Maximization, MaximizeResult, Perturbation
 from gradserve.method import Method, MethodLike
@@ -65,6 +66,7 @@ __all__ = [
     "Overloaded",
     "Perturbation",
     "Progress",
+    "Streamed",
     "Stylization",
     "StylizeResult",
     "TargetLike",

@@ -1,7 +1,7 @@
 """The client for asyncio: the methods of `gradserve.Client`, awaitable, with the same arguments."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -9,13 +9,14 @@ import grpc
 from grpc import aio
 
 from gradserve.channel import channel_options
-from gradserve.errors import Unavailable, typed_errors
+from gradserve.errors import GradserveError, Unavailable, typed_errors
+from gradserve.explain_stream import DEFAULT_METHOD, ImageT, Streamed, at_least_one, chosen, streamed_async
 from gradserve.images import ImageLike
 from gradserve.maximization import AsyncMaximization
 from gradserve.maximize_requests import maximize_request
 from gradserve.method import MethodLike
 from gradserve.objectives import Objective
-from gradserve.requests import TargetLike, explain_request, with_layer
+from gradserve.requests import TargetLike, explain_request, with_image, with_layer
 from gradserve.results import Explanation, Model, explanations, models
 from gradserve.streams import AsyncStream
 from gradserve.stylization import AsyncStylization
@@ -32,6 +33,7 @@ class Client:
         credentials: TLS credentials; None for plaintext.
         compression: Compression of requests.
         options: gRPC channel options that take precedence over the defaults.
+        interceptors: Interceptors of `grpc.aio`.
     """
 
     def __init__(
@@ -42,13 +44,14 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         compression: grpc.Compression | None = None,
         options: Sequence[tuple[str, Any]] = (),
+        interceptors: Sequence[aio.ClientInterceptor] = (),
     ) -> None:
         self._timeout = timeout
         settings = channel_options(options)
         if credentials is None:
-            self._channel = aio.insecure_channel(address, settings, compression)
+            self._channel = aio.insecure_channel(address, settings, compression, interceptors)
         else:
-            self._channel = aio.secure_channel(address, credentials, settings, compression)
+            self._channel = aio.secure_channel(address, credentials, settings, compression, interceptors)
         self._stub: Any = explainer_service_pb2_grpc.ExplainerServiceStub(self._channel)
 
     async def __aenter__(self) -> "Client":
@@ -74,7 +77,7 @@ class Client:
         self,
         image: ImageLike,
         *,
-        method: MethodLike = "grad_cam",
+        method: MethodLike = DEFAULT_METHOD,
         target: TargetLike | None = None,
         model: str | None = None,
         layer: str | None = None,
@@ -132,6 +135,62 @@ class Client:
         with typed_errors():
             response: explain_pb2.ExplainResponse = await self._stub.Explain(request, timeout=timeout or self._timeout)
         return explanations(response)
+
+    def explain_stream(
+        self,
+        images: Iterable[ImageT] | AsyncIterable[ImageT],
+        *,
+        method: MethodLike = DEFAULT_METHOD,
+        target: TargetLike | None = None,
+        methods: Sequence[MethodLike] = (),
+        targets: Sequence[TargetLike] = (),
+        top_k: int | None = None,
+        ordered: bool = True,
+        in_flight: int = 32,
+        model: str | None = None,
+        layer: str | None = None,
+        frame: str = "original",
+        overlay: bool | Mapping[str, Any] = True,
+        trust: bool | Mapping[str, Any] = False,
+        seed: int | None = None,
+        prediction_count: int | None = None,
+        timeout: float | None = None,
+        **parameters: Any,
+    ) -> AsyncGenerator[Streamed[ImageT], None]:
+        """Explains many images, a bounded number of them at a time. See `gradserve.Client.explain_stream`.
+
+        Images may come asynchronously; others are read in the event loop. Requests are built, and answers decoded, in
+        threads. `aclose` of the iterator cancels what is on its way.
+        """
+        asked_methods, asked_targets = chosen(method, layer, parameters, methods, target, targets)
+        request = explain_request(
+            None,
+            asked_methods,
+            asked_targets,
+            model=model,
+            frame=frame,
+            overlay=overlay,
+            top_k=top_k,
+            trust=trust,
+            seed=seed,
+            prediction_count=prediction_count,
+        )
+
+        async def ask(image: ImageT) -> list[Explanation]:
+            asked = await asyncio.to_thread(with_image, request, image)
+            call = self._stub.Explain(asked, timeout=timeout or self._timeout)
+            try:
+                with typed_errors():
+                    response: explain_pb2.ExplainResponse = await call
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                # Not this task was cancelled, but its call: the client was closed.
+                raise GradserveError(grpc.StatusCode.CANCELLED, "the call was cancelled") from None
+            return await asyncio.to_thread(explanations, response)
+
+        return streamed_async(ask, images, ordered=ordered, in_flight=at_least_one(in_flight))
 
     def maximize(
         self,

@@ -20,7 +20,7 @@ METHODS = tuple(field.name for field in explain_pb2.Method.DESCRIPTOR.oneofs_by_
 
 
 def explain_request(
-    image: ImageLike,
+    image: ImageLike | None,
     methods: Sequence[MethodLike],
     targets: Sequence[TargetLike],
     *,
@@ -32,7 +32,7 @@ def explain_request(
     seed: int | None,
     prediction_count: int | None,
 ) -> explain_pb2.ExplainRequest:
-    """Builds an Explain request. Arguments as in `Client.explain_many`.
+    """Builds an Explain request. Arguments as in `Client.explain_many`; with no image it is one for `with_image`.
 
     Raises:
         TypeError: A method or a parameter does not exist.
@@ -40,7 +40,7 @@ def explain_request(
     """
     request = explain_pb2.ExplainRequest(
         model=model or "",
-        image=to_message(image),
+        image=None if image is None else to_message(image),
         methods=[_method(method) for method in methods],
         targets=[_target(target) for target in targets],
         seed=seed,
@@ -54,6 +54,13 @@ def explain_request(
     if trust is True or isinstance(trust, Mapping):
         _set(request.trust, trust if isinstance(trust, Mapping) else {})
     return request
+
+
+def with_image(request: explain_pb2.ExplainRequest, image: ImageLike) -> explain_pb2.ExplainRequest:
+    """Returns the same request about an image. Raises as `images.to_message`."""
+    asked = explain_pb2.ExplainRequest(image=to_message(image))
+    asked.MergeFrom(request)
+    return asked
 
 
 def with_layer(method: MethodLike, layer: str | None, parameters: Mapping[str, Any]) -> MethodLike:

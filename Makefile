@@ -15,7 +15,7 @@ help: ## List the verbs.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: set PYTHON=..."'
 	@$(PYTHON) -m venv $(VENV) || { echo 'On Debian and Ubuntu: apt-get install python3-venv'; exit 1; }
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,cli,dev]'
 	@touch $@
 
 install: $(INSTALLED) ## Create .venv and install all that the other verbs need.
@@ -30,11 +30,11 @@ test: $(INSTALLED) ## Run the tests.
 	$(BIN)/pytest
 
 $(VENV)/.installed-deploy: $(INSTALLED)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev,deploy]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,cli,dev,deploy]'
 	@touch $@
 
 $(VENV)/.installed-ray: $(INSTALLED)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev,ray]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,cli,dev,ray]'
 	@touch $@
 
 test-deploy: $(VENV)/.installed-deploy ## Test manifests, rules, image and replicas; as root; CONTRIBUTING.md says what it needs.

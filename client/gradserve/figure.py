@@ -18,8 +18,8 @@ def figure(picture: PIL.Image.Image, lines: Sequence[str], *, size: int | None =
             the picture is a PNG file, pixel by pixel.
     """
     first, *rest = map(escape, lines)
-    caption = "".join([f"<strong>{first}</strong>", *(f"<br>{line}" for line in rest)])
-    return f'<figure><img alt="{first}" src="{_address(picture, size)}"><figcaption>{caption}</figcaption></figure>'
+    caption = "".join([f"<strong>{first}</strong>", *(f"<br/>{line}" for line in rest)])
+    return f'<figure><img alt="{first}" src="{_address(picture, size)}"/><figcaption>{caption}</figcaption></figure>'
 
 
 def _address(picture: PIL.Image.Image, size: int | None) -> str:

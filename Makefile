@@ -73,6 +73,12 @@ long-check: $(INSTALLED) ## Show that a request of many rows takes no more memor
 insertion-check: $(INSTALLED) ## Compare maps with maps that know nothing and write docs/insertion.md; takes minutes.
 	$(BIN)/python scripts/check_insertion.py
 
+client-check: $(INSTALLED) ## Install the client alone: what it brings along, and how long importing it takes.
+	$(BIN)/python scripts/check_client.py
+
+floors-check: $(INSTALLED) ## Call a server with the oldest and the newest releases that the client may have.
+	$(BIN)/python scripts/check_floors.py
+
 maximize-check: $(INSTALLED) ## Maximise ten classes by three presets and look at them; takes minutes.
 	$(BIN)/python scripts/check_maximize.py demo/out/maximize
 
@@ -94,4 +100,4 @@ clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
 .PHONY: help install demo serve test test-deploy test-ray image check generate matrix matrix-check long-check \
-	insertion-check maximize-check stylize-check models-check bench bench-stylizer clean
+	client-check floors-check insertion-check maximize-check stylize-check models-check bench bench-stylizer clean

@@ -43,6 +43,9 @@ test-deploy: $(VENV)/.installed-deploy ## Test manifests, rules, image and repli
 test-ray: $(VENV)/.installed-ray ## Test the Ray job on a cluster of its own; takes minutes.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m ray tests/deploy
 
+test-languages: $(INSTALLED) ## Test the examples of other languages; needs node and npm.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m 'other_languages or not other_languages' tests/integration/test_other_languages.py
+
 image: ## Build the image; BASE, VARIANT (cuda or cpu), PIP_OPTIONS, IMAGE: see deploy/Dockerfile.
 	deploy/build-image.sh
 
@@ -88,9 +91,10 @@ stylize-check: $(INSTALLED) ## Give a photograph several styles and look at them
 models-check: $(INSTALLED) ## Serve thirteen networks from a repository and compare their logits; takes minutes.
 	$(BIN)/python scripts/check_models.py
 
-bench: $(INSTALLED) ## Measure what the core costs, and Explain beside Stylize, as ratios.
+bench: $(INSTALLED) ## Measure what the core costs, Explain beside Stylize, and a stream of images, as ratios.
 	$(BIN)/python benchmarks/core.py
 	$(BIN)/python benchmarks/stylize_company.py
+	$(BIN)/python benchmarks/explain_stream.py
 
 bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation that reaches its loss; takes minutes.
 	$(BIN)/python scripts/style_images.py benchmarks/out/styles
@@ -99,5 +103,5 @@ bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation 
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test test-deploy test-ray image check generate matrix matrix-check long-check \
+.PHONY: help install demo serve test test-deploy test-ray test-languages image check generate matrix matrix-check long-check \
 	client-check floors-check insertion-check maximize-check stylize-check models-check bench bench-stylizer clean

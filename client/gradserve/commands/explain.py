@@ -14,7 +14,7 @@ from gradserve.commands.destinations import Destinations
 from gradserve.commands.gallery import Gallery
 from gradserve.commands.progress_bars import bar
 from gradserve.commands.sources import Source, sources
-from gradserve.errors import GradserveError, Unavailable
+from gradserve.errors import DeadlineExceeded, GradserveError, Overloaded, Unavailable
 from gradserve.explain_stream import Streamed
 from gradserve.requests import METHODS, with_layer
 from gradserve.results import Explanation, TrustReport
@@ -50,7 +50,7 @@ from gradserve.results import Explanation, TrustReport
 @click.option("--output", type=PATH, help="Where to save overlays: OUT.png for one image, or a folder.")
 @click.option("--heatmap", type=PATH, help="Where to save heatmaps: OUT.npy for one image, or a folder.")
 @click.option("--html", type=FILE, help="Where to save a page that shows all; it needs no other file.")
-@click.option("--in-flight", type=click.IntRange(1), default=16, help="Images on their way at a time.")
+@click.option("--in-flight", type=click.IntRange(1), default=8, help="Images on their way at a time.")
 @as_json
 @click.pass_obj
 def explain(
@@ -81,7 +81,7 @@ def explain(
     destinations = Destinations(output, heatmap)
     found = sources(images)
     destinations.check(len(found), len(methods) * max(1, len(targets) + (top_k or 0)))
-    failed = 0
+    failed = late = 0
     with connection.client() as client, _gallery(html, len(found)) as gallery, _shown(len(found)) as show:
         stream = client.explain_stream(
             [source.image for source in found],
@@ -100,6 +100,7 @@ def explain(
             if one.error:
                 _fail(one, source, alone=len(found) == 1, json_lines=json_lines)
                 failed += 1
+                late += isinstance(one.error, (DeadlineExceeded, Overloaded)) and len(found) > 1
                 if gallery:
                     gallery.fail(source.name, one.error)
             else:
@@ -107,6 +108,8 @@ def explain(
                 if gallery:
                     gallery.add(source.name, source.image, one.explanations)
             show(done, len(found), f"{failed} failed" if failed else "")
+    if late:
+        click.echo("Images waited too long for each other: raise --timeout, or lower --in-flight.", err=True)
     if html:
         click.echo(f"page: {html}", err=json_lines)
     return 1 if failed else 0
@@ -121,7 +124,7 @@ def _gallery(path: Path | None, images: int) -> Iterator[Gallery | None]:
     if path is None:
         yield None
         return
-    title = f"{images} image{'s' * (images > 1)} explained"
+    title = f"Explanations of {images} image{'s' * (images > 1)}"
     with path.open("w", encoding="utf-8") as file, Gallery(file, title) as page:
         yield page
 

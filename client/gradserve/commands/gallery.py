@@ -32,7 +32,7 @@ figure {{ margin: 0 }} figure.large {{ grid-column: 1 / -1; justify-self: start 
 img {{ width: 100%; display: block; border-radius: 6px; cursor: zoom-in }} .large img {{ cursor: zoom-out }}
 figcaption {{ font-size: .85rem; margin-top: .35rem; color: var(--soft) }}
 strong {{ color: var(--ink); font-weight: 600 }}
-table {{ border-collapse: collapse; width: 100%; font-size: .85rem }} td {{ padding: .1rem .3rem .1rem 0 }}
+table {{ border-collapse: collapse; width: 100%; font-size: .85rem }} td {{ padding: .1rem .6rem .1rem 0; width: 100% }}
 td:last-child {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; padding-right: 0 }}
 .bar {{ height: .3rem; border-radius: 2px; background: var(--line) }}
 .bar i {{ display: block; height: 100%; border-radius: 2px; background: var(--bar) }}

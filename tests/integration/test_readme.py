@@ -8,12 +8,14 @@ from pathlib import Path
 
 import PIL.Image
 import PIL.ImageChops
+import pytest
 from tests.conftest import jpeg
 from tests.serving import free_port
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
+@pytest.mark.timeout(600)
 def test_two_commands_after_the_installation(tmp_path: Path) -> None:
     installation, commands = re.findall(r"```sh\n(.*?)```", README.partition("## Use it")[2], re.DOTALL)[:2]
     assert installation.startswith("pip install 'gradserve[server,cli]'")

@@ -75,6 +75,14 @@ def test_both_clients_can_the_same() -> None:
     assert (ROOT / "client/gradserve/py.typed").exists()
 
 
+def test_importing_brings_nothing_heavy() -> None:
+    code = "import sys, gradserve, gradserve.aio, gradserve.methods; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(done.stdout.split())
+    heavy = {"torch", "gradserve_server", "gradserve.commands", "click", "rich", "PIL.PngImagePlugin", "matplotlib"}
+    assert not heavy & imported
+
+
 def test_a_caller_under_strict_mypy(tmp_path: Path) -> None:
     """What is wrong is marked; strict mypy complains of a mark that stands on nothing."""
     caller = tmp_path / "caller.py"

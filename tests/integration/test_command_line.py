@@ -218,6 +218,34 @@ def test_models_and_health(address: str) -> None:
     assert models[0]["costs"][0]["gradient_ms"] > models[0]["costs"][0]["forward_ms"] > 0
 
 
+def test_what_is_made_as_json(address: str, image: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "made.png"
+    maximized = ["maximize", "--class", "1", "--steps", "2", "--size", "32", "--output", str(picture), "--json", *SMALL]
+    (found,) = lines(gradserve(address, *maximized).stdout)
+    assert (found["files"], found["stop_reason"]) == ({"image": str(picture)}, "completed")
+    assert len(found["predictions"]) == 5
+    stylized = [
+        "stylize",
+        str(image),
+        "--stylizer",
+        "stained_glass",
+        "--size",
+        "32",
+        "--output",
+        str(picture),
+        "--json",
+    ]
+    (found,) = lines(gradserve(address, *stylized).stdout)
+    assert (found["files"], found["metadata"]["model"]) == ({"image": str(picture)}, "stained_glass")
+    with PIL.Image.open(picture) as saved:
+        assert saved.size == (32, 21)
+    loaded = ["load", str(image), "--rate", "4,8", "--seconds", "0.5", "--json", *SMALL]
+    first, second, knee = lines(gradserve(address, *loaded).stdout)
+    assert (first["codes"], second["codes"]) == ({"OK": 2}, {"OK": 4})
+    assert second["latency_seconds"]["p50"] > 0
+    assert set(knee) == {"knee"}
+
+
 def test_no_server(image: Path) -> None:
     refused = gradserve("127.0.0.1:1", "--timeout", "1", "health")
     assert refused.returncode == 3

@@ -87,7 +87,7 @@ def maximize(
         result = follow(running, keep)
     saved = _save(result, frames, output=output, change=change, gif=gif)
     if json_lines:
-        click.echo(json.dumps({**result.to_dict(), **saved}))
+        click.echo(json.dumps({**result.to_dict(), "files": saved}))
         return
     _report(result)
     for what, path in saved.items():

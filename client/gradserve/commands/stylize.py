@@ -64,7 +64,7 @@ def stylize(
         result = follow(running)
     result.save(output)
     if json_lines:
-        click.echo(json.dumps({"content": str(content), **result.to_dict(), "output": str(output)}))
+        click.echo(json.dumps({"content": str(content), **result.to_dict(), "files": {"image": str(output)}}))
         return
     if result.loss_terms:
         terms = result.loss_terms

@@ -28,12 +28,12 @@ GROWTH_BAR = 1.1
 CATALOGUE = """
 [[model]]
 name = "small"
-architecture = "torchvision:resnet18"
+architecture = "torchvision:squeezenet1_1"
 weights = "small.safetensors"
 class_count = 10
 preprocessing = { height = 32, width = 32, resize = 32 }
 """
-ASKED = {"method": "grad_cam", "layer": "layer2", "overlay": False, "frame": "model_input"}
+ASKED = {"method": "grad_cam", "layer": "features.3", "overlay": False, "frame": "model_input"}
 
 
 def main() -> None:
@@ -107,7 +107,7 @@ def _resident() -> float:
 def _server(folder: Path) -> Iterator[str]:
     """Runs a server of a small network of random weights."""
     make = "import sys, torch, torchvision; from safetensors.torch import save_file; torch.manual_seed(0); "
-    make += "save_file(torchvision.models.resnet18(num_classes=10).state_dict(), sys.argv[1])"
+    make += "save_file(torchvision.models.squeezenet1_1(num_classes=10).state_dict(), sys.argv[1])"
     subprocess.run([sys.executable, "-c", make, folder / "small.safetensors"], check=True)
     (folder / "models.toml").write_text(CATALOGUE)
     command = [sys.executable, "-m", "gradserve_server", "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]

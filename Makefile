@@ -15,7 +15,7 @@ help: ## List the verbs.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: set PYTHON=..."'
 	@$(PYTHON) -m venv $(VENV) || { echo 'On Debian and Ubuntu: apt-get install python3-venv'; exit 1; }
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,cli,dev]'
 	@touch $@
 
 install: $(INSTALLED) ## Create .venv and install all that the other verbs need.
@@ -30,11 +30,11 @@ test: $(INSTALLED) ## Run the tests.
 	$(BIN)/pytest
 
 $(VENV)/.installed-deploy: $(INSTALLED)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev,deploy]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,cli,dev,deploy]'
 	@touch $@
 
 $(VENV)/.installed-ray: $(INSTALLED)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev,ray]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,cli,dev,ray]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(INSTALLED)
@@ -62,6 +62,9 @@ test-deploy: $(VENV)/.installed-deploy ## Test manifests, rules, image and repli
 
 test-ray: $(VENV)/.installed-ray ## Test the Ray job on a cluster of its own; takes minutes.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m ray tests/deploy
+
+test-languages: $(INSTALLED) ## Test the examples of other languages; needs node and npm.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m 'other_languages or not other_languages' tests/integration/test_other_languages.py
 
 image: ## Build the image; BASE, VARIANT (cuda or cpu), PIP_OPTIONS, IMAGE: see deploy/Dockerfile.
 	deploy/build-image.sh
@@ -105,6 +108,12 @@ soak: $(INSTALLED) ## Run a server under mixed load for MINUTES (30) and check t
 insertion-check: $(INSTALLED) ## Compare maps with maps that know nothing and write docs/insertion.md; takes minutes.
 	$(BIN)/python scripts/check_insertion.py
 
+client-check: $(INSTALLED) ## Install the client alone: what it brings along, and how long importing it takes.
+	$(BIN)/python scripts/check_client.py
+
+floors-check: $(INSTALLED) ## Call a server with the oldest and the newest releases that the client may have.
+	$(BIN)/python scripts/check_floors.py
+
 maximize-check: $(INSTALLED) ## Maximise ten classes by three presets and look at them; takes minutes.
 	$(BIN)/python scripts/check_maximize.py demo/out/maximize
 
@@ -121,6 +130,7 @@ bench: $(INSTALLED) ## Measure speed and fairness on this machine, as ratios; te
 	$(BIN)/python -m benchmarks.maximize_jobs
 	$(BIN)/python -m benchmarks.company
 	$(BIN)/python -m benchmarks.costs
+	$(BIN)/python -m benchmarks.explain_stream
 
 bench-peers: $(INSTALLED) ## Measure throughput against other servers, each in an environment of its own; a quarter of an hour.
 	$(BIN)/python -m benchmarks.peers

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import grpc
@@ -56,6 +56,17 @@ class GradserveError(Exception):
         self.field_violations = field_violations
         self.retry_seconds = retry_seconds
         self.request_id = request_id
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what is known of the failure: `json.dumps` takes it."""
+        return {
+            "code": self.code.name,
+            "message": self.message,
+            "reason": self.reason,
+            "metadata": self.metadata,
+            "field_violations": [asdict(violation) for violation in self.field_violations],
+            "retry_seconds": self.retry_seconds,
+        }
 
 
 class InvalidRequest(GradserveError):

@@ -242,7 +242,9 @@ def test_the_best_image_comes_before_the_deadline(client: Client) -> None:
 
 async def test_a_cancelled_call_leaves_at_its_next_step(server: Server, address: str) -> None:
     async with aio.Client(address) as client:
-        running = [client.stylize(CAT, CUP, steps=2000, **{**SMALL, "seed": seed}) for seed in range(3)]
+        # More than the usual deadline leaves time for, so that all are let in.
+        long = {**SMALL, "steps": 2000, "timeout": 3600}
+        running = [client.stylize(CAT, CUP, **{**long, "seed": seed}) for seed in range(3)]
         kept = client.stylize(CAT, CUP, steps=10, **SMALL)
         for call in running:
             assert isinstance(await anext(call), Progress)

@@ -132,16 +132,21 @@ class Campaign:
         self._calls = {rpc: channel.unary_stream(f"/{SERVICE}/{rpc}") for rpc in REQUESTS}
         self._threads = ThreadPoolExecutor(IN_FLIGHT)
         self._room = Semaphore(IN_FLIGHT)
+        self._ends: list[Future[str]] = []
         self._lock = Lock()
 
     def send(self, request: Sent) -> Future[str]:
         """Sends a request once there is room for it."""
         self._room.acquire()
-        return self._threads.submit(self._send, request)
+        ended = self._threads.submit(self._send, request)
+        self._ends.append(ended)
+        return ended
 
     def finish(self) -> None:
-        """Waits for all answers."""
+        """Waits for all answers. Raises what went wrong on this side, if anything did."""
         self._threads.shutdown()
+        for ended in self._ends:
+            ended.result()
 
     @property
     def wrong(self) -> list[tuple[Sent, str, str]]:

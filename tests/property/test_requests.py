@@ -24,10 +24,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_every_request_ends_with_a_documented_code_and_harms_nobody(server: Server) -> None:
     address = f"127.0.0.1:{server.port}"
-    with Client(address) as client, grpc.insecure_channel(address, [("grpc.enable_retries", 0)]) as channel:
-        before, campaign, idle = usual_answers(client), Campaign(channel), held(server)
-        send_many(campaign, known_by(client), 400, 0)
-        campaign.finish()
+    with Client(address) as client:
+        before, known, idle = usual_answers(client), known_by(client), held(server)
+        with grpc.insecure_channel(address, [("grpc.enable_retries", 0)]) as channel:
+            campaign = Campaign(channel)
+            send_many(campaign, known, 400, 0)
+            campaign.finish()
         let_go(server, idle)
         after = usual_answers(client)
     assert not campaign.wrong

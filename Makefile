@@ -41,7 +41,7 @@ $(VENV)/.installed-docs: $(INSTALLED)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,dev,docs]'
 	@touch $@
 
-test-docs: $(INSTALLED) ## Run every code block of the documents, and follow the page that adds a method; takes minutes.
+test-docs: $(VENV)/.installed-docs ## Run every code block of the documents, and follow the page that adds a method; takes minutes.
 	$(BIN)/pytest -m docs tests/docs
 
 test-browser: $(INSTALLED) ## Test the page in Chromium; needs Debian's chromium, chromium-driver and npm.

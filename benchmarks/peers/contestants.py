@@ -175,6 +175,10 @@ def _mlserver(port: int, settings: Settings) -> Mapping[str, str]:
     }
 
 
+def _torchserve(port: int, settings: Settings) -> Mapping[str, str]:
+    return {"PEER_PORTS": " ".join(str(_free_port()) for _ in range(4))}
+
+
 def _bars(saliency: str, grad_cam: str, integrated_gradients: str = "") -> dict[str, str]:
     return {
         "saliency": saliency,
@@ -228,5 +232,14 @@ CONTESTANTS = {
     "ray": Contestant("Ray Serve", "ray", _script("ray"), connections.Http, "documented", BEST),
     "bentoml-tricks": Contestant(
         "BentoML with this project's model and mathematics", "bentoml", BENTO, connections.BentoML, "tricks", TRICKS
+    ),
+    "torchserve": Contestant(
+        "TorchServe",
+        "torchserve",
+        _script("torchserve"),
+        connections.TorchServe,
+        "documented",
+        BEST,
+        variables=_torchserve,
     ),
 }

@@ -43,6 +43,9 @@ test-deploy: $(VENV)/.installed-deploy ## Test manifests, rules, image and repli
 test-ray: $(VENV)/.installed-ray ## Test the Ray job on a cluster of its own; takes minutes.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m ray tests/deploy
 
+test-bench: $(INSTALLED) ## Run each benchmark in its shortest mode, to its end; minutes.
+	$(BIN)/pytest -m bench tests/benchmarks
+
 image: ## Build the image; BASE, VARIANT (cuda or cpu), PIP_OPTIONS, IMAGE: see deploy/Dockerfile.
 	deploy/build-image.sh
 
@@ -106,5 +109,5 @@ bench-stylizer: $(INSTALLED) ## Compare a stylizer's pass with the optimisation 
 clean: ## Remove what the other verbs made.
 	rm -rf $(VENV) demo/out demo/index.html benchmarks/out
 
-.PHONY: help install demo serve test test-deploy test-ray image check generate matrix matrix-check long-check \
+.PHONY: help install demo serve test test-deploy test-ray test-bench image check generate matrix matrix-check long-check \
 	insertion-check maximize-check stylize-check models-check bench bench-peers bench-gpu bench-report bench-stylizer clean

@@ -70,7 +70,7 @@ async def _watched(
         after, passed = _cpu_seconds(threads), await asyncio.to_thread(_pass_seconds, metrics)
         rate = (await load).rate
     loop = after[pid] - before[pid]
-    waiting, outside, rest = _parts(stacks)
+    waiting, outside, rest = parts(stacks)
     return [
         Row(f"{method}: answers a second under the profiler", rate, unit="/s"),
         Row(f"{method}: part of the worker's time waiting for work", waiting),
@@ -100,7 +100,7 @@ async def _sampled(pid: int, seconds: float) -> list[tuple[list[str], int]]:
     return found
 
 
-def _parts(stacks: list[tuple[list[str], int]]) -> tuple[float, float, dict[str, float]]:
+def parts(stacks: list[tuple[list[str], int]]) -> tuple[float, float, dict[str, float]]:
     """Returns which part of its samples the worker waited for work, which part of the others it was outside torch, and
     what it was doing there, most first.
     """

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import grpc
 import numpy as np
 from benchmarks.peers.connections import Connection, Gradserve
 from benchmarks.peers.contestants import CONTESTANTS, GRADSERVE, Contestant, Settings
@@ -27,6 +28,8 @@ from gradserve.v1 import explainer_service_pb2_grpc
 CONCURRENCY = 16
 TUNED = ("saliency", "grad_cam_captum")
 """Methods that settings are chosen by; the others take the first's."""
+ATTEMPTS = 3
+"""How often a caller asks before it gives up."""
 AGREE = 0.9
 """Correlation of maps at least: folding alone moves a saliency by a hundredth, and libraries scale Grad-CAM anew."""
 EQUAL_ERROR = "integrated_gradients at equal error"
@@ -65,7 +68,7 @@ async def _compared(parsed: argparse.Namespace) -> tuple[list[Row], dict[str, An
             contestant = CONTESTANTS[name]
             try:
                 found = await _contest(contestant, ours, fewer, encoded, parsed, details)
-            except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+            except (RuntimeError, OSError, grpc.RpcError, subprocess.CalledProcessError) as error:
                 # One peer that cannot be run leaves the others to be measured; the table says so.
                 print(f"{contestant.title}: not run: {error}", flush=True)
                 details["failed"][contestant.title] = str(error)[:500]
@@ -135,7 +138,18 @@ async def _tuned(contestant: Contestant, encoded: bytes, parsed: argparse.Namesp
 
 async def _rate(connection: Connection, method: str, encoded: bytes, seconds: float) -> float:
     """Returns answers a second; with 0 seconds, after one answer to each caller."""
-    return (await closed_model(lambda: connection.ask(method, encoded), CONCURRENCY, seconds or 1e-3)).rate
+
+    async def call() -> None:
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                await connection.ask(method, encoded)
+                return
+            except (OSError, asyncio.IncompleteReadError, grpc.RpcError):
+                # BentoML answers 500 where it reuses an inner connection that its other half is just closing.
+                if not left:
+                    raise
+
+    return (await closed_model(call, CONCURRENCY, seconds or 1e-3)).rate
 
 
 def _correlation(first: "np.ndarray", second: "np.ndarray") -> float:

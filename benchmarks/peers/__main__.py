@@ -33,8 +33,6 @@ ATTEMPTS = 3
 AGREE = 0.9
 """Correlation of maps at least: folding alone moves a saliency by a hundredth, and libraries scale Grad-CAM anew."""
 EQUAL_ERROR = "integrated_gradients at equal error"
-LADDER = (50, 40, 32, 25, 20, 16, 12, 10, 8, 6, 5, 4, 3, 2)
-"""Steps to try for an equal error, downwards to the first whose error is above it: a lucky few steps do not count."""
 
 
 def main() -> None:
@@ -162,17 +160,20 @@ async def _equal_error(ours: Gradserve, steps: int) -> tuple[float, int]:
     answered = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)
     theirs = float(json.loads(answered.stdout)["error"])
     stub = explainer_service_pb2_grpc.ExplainerServiceStub(ours.channel)
-    ladder = [taken for taken in LADDER if taken <= 2 * steps]
-    fewest = ladder[0]
-    for steps_taken in ladder:
+
+    async def as_good(taken: int) -> bool:
         errors = []
         for name in NAMES:
-            answer = await stub.Explain(request("integrated_gradients", jpeg(name), step_count=steps_taken))
+            answer = await stub.Explain(request("integrated_gradients", jpeg(name), step_count=taken))
             errors.append(answer.explanations[0].approximation_error)
         # At equal steps only rounding tells them apart.
-        if statistics.mean(errors) > 1.01 * theirs:
-            return theirs, fewest
-        fewest = steps_taken
+        return statistics.mean(errors) <= 1.01 * theirs
+
+    fewest = steps
+    while not await as_good(fewest):
+        fewest += max(1, steps // 4)
+    while fewest > 1 and await as_good(fewest - 1):
+        fewest -= 1
     return theirs, fewest
 
 

@@ -90,7 +90,7 @@ bench: $(INSTALLED) ## Measure speed and fairness on this machine, as ratios; te
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.worker_profile
 	$(BIN)/python -m benchmarks.maximize_jobs
-	$(BIN)/python -m benchmarks.company
+	$(BIN)/python -m benchmarks.company --rate 2 --requests 25
 	$(BIN)/python -m benchmarks.costs
 
 bench-peers: $(INSTALLED) ## Measure throughput against other servers, each in an environment of its own; a quarter of an hour.

@@ -66,6 +66,9 @@ test-ray: $(VENV)/.installed-ray ## Test the Ray job on a cluster of its own; ta
 test-languages: $(INSTALLED) ## Test the examples of other languages; needs node and npm.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -m 'other_languages or not other_languages' tests/integration/test_other_languages.py
 
+test-bench: $(INSTALLED) ## Run each benchmark in its shortest mode, to its end; minutes.
+	$(BIN)/pytest -m bench tests/benchmarks
+
 image: ## Build the image; BASE, VARIANT (cuda or cpu), PIP_OPTIONS, IMAGE: see deploy/Dockerfile.
 	deploy/build-image.sh
 
@@ -128,7 +131,7 @@ bench: $(INSTALLED) ## Measure speed and fairness on this machine, as ratios; te
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.worker_profile
 	$(BIN)/python -m benchmarks.maximize_jobs
-	$(BIN)/python -m benchmarks.company
+	$(BIN)/python -m benchmarks.company --rate 2 --requests 25
 	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.explain_stream
 

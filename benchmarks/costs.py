@@ -92,7 +92,7 @@ def main() -> None:
     """Prints a table; writes benchmarks/out/costs.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", nargs="+", choices=sorted(METHODS), default=sorted(METHODS))
-    parser.add_argument("--seconds", type=float, default=2.0, help="time to spend on each method, at least one run")
+    parser.add_argument("--seconds", type=float, default=1.0, help="time to spend on each method, at least one run")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0")
     parsed = parser.parse_args()
     found = costs(parsed.methods, parsed.seconds, torch.device(parsed.device))
@@ -140,18 +140,20 @@ class _Bench:
             counts[:] = [Count() for _ in range(copies)]
             return [_counted(self._program(method), count) for count in counts]
 
-        once = programs(1)
-        drive(self.model, *once, budget=self.budget)
+        def ratio(copies: int) -> float:
+            before, several = self._forward(), programs(copies)
+            taken = self._timed(lambda: drive(self.model, *several, budget=self.budget))
+            return taken / copies / ((before + self._forward()) / 2)
+
+        begun = time.perf_counter()
+        alone = ratio(1)
         count = counts[0]
         theory = count.forward + self._backward * count.backward
-        copies = ceil(4 * self.budget / max(count.forward, 1))
-        ratios: list[float] = []
-        begun = time.perf_counter()
+        copies = ceil(4 * self.budget / count.forward)
+        # The first run of a long program counts; that of a short one warms up.
+        ratios = [alone] if copies == 1 else []
         while not ratios or time.perf_counter() - begun < seconds:
-            before = self._forward()
-            several = programs(copies)
-            taken = self._timed(lambda several=several: drive(self.model, *several, budget=self.budget)) / copies
-            ratios.append(taken / ((before + self._forward()) / 2))
+            ratios.append(ratio(copies))
         return Cost(method.name(), self.model.architecture, count, theory, statistics.median(ratios))
 
     def _program(self, method: Method) -> Program[Any]:

@@ -50,7 +50,8 @@ def main() -> None:
     del model
     rows.append(maximize_jobs.measured(parsed.device, parsed.steps, 224, parsed.turns))
     show(rows[-1:])
-    rows += company.measured(parsed.device, parsed.rate, parsed.requests, parsed.turns, parsed.only)
+    if parsed.only:
+        rows += company.measured(parsed.device, parsed.rate, parsed.requests, parsed.turns, parsed.only)
     save("gpu", rows, device=name)
 
 

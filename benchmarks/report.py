@@ -36,12 +36,12 @@ def filled(document: str, results: Mapping[str, Results]) -> str:
         ValueError: A benchmark's results have no place in the document.
     """
     for name, found in results.items():
-        if name not in _TABLES:
+        if name not in TABLES:
             continue
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         if not pattern.search(document):
             raise ValueError(f"the document has no markers for {name}")
-        table = f"{_TABLES[name](found)}\n\n{_machine(found)}\n"
+        table = f"{TABLES[name](found)}\n\n{_machine(found)}\n"
         document = pattern.sub(lambda match, table=table: f"{match[1]}\n{table}\n{match[2]}", document)
     return document
 
@@ -97,7 +97,7 @@ def _profile(found: Results) -> str:
     return text + "\n".join(lines)
 
 
-_TABLES: Mapping[str, Callable[[Results], str]] = {
+TABLES: Mapping[str, Callable[[Results], str]] = {
     "core": _rows,
     "company": _rows,
     "throughput": _rows,

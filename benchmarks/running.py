@@ -71,6 +71,7 @@ def started(
     finally:
         _end(process)
         reader.join()
+        process.stdout.close()
 
 
 @contextmanager

@@ -37,8 +37,8 @@ Answer = explain_pb2.ExplainResponse
 def main() -> None:
     """Prints tables; writes benchmarks/out/throughput.json and .png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of a turn")
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a turn")
+    parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--steps", type=int, default=10, help="steps of integrated gradients")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--concurrencies", nargs="+", type=int, default=CONCURRENCIES)

@@ -1,9 +1,9 @@
 """Where a saturated server's time goes: how much of the worker's is outside torch, and how busy the event loop is.
 
 Sixteen callers keep the server saturated. Of each thread the kernel says how long it ran; py-spy samples what the
-worker's thread was doing, with the frames of C and C++ code. A sample is torch's if its innermost frame that belongs to
-a library of torch's is not of the Python bindings: so dispatching counts as torch, and wrapping, argument parsing and
-all Python do not. What the rest is, is listed by the innermost Python function.
+worker's thread was doing, with the frames of C and C++ code. A sample is torch's if the innermost frame that is of a
+library of torch's is not of its Python bindings: so dispatching counts as torch, and wrapping, argument parsing and all
+Python do not. What the rest is, is listed by the innermost Python function.
 """
 
 import argparse
@@ -27,12 +27,13 @@ from gradserve.v1 import explainer_service_pb2_grpc
 
 CONCURRENCY = 16
 METHODS = ("saliency", "grad_cam")
-RATE = 200
+RATE = 100
 """Samples a second."""
 
-KERNELS = re.compile(r"libtorch_cpu|libtorch_cuda|libc10|libgomp|libiomp|libmkl|libcudnn|libcublas|\bat::|\bc10::")
-BINDINGS = re.compile(r"libtorch_python|torch::autograd::THP|torch::PythonArgParser|THPVariable")
-IDLE = re.compile(r"wait \(threading\.py|SimpleQueue|_serve \(")
+TORCH = re.compile(r"libtorch_cpu|libtorch_cuda|libc10|libgomp|libiomp|libmkl|libcudnn|libcublas|\(\?\)$")
+"""Libraries of torch's; code in no file is what oneDNN generates."""
+BINDINGS = re.compile(r"libtorch_python")
+WAITING = re.compile(r"SimpleQueue_get")
 
 
 def main() -> None:
@@ -69,10 +70,11 @@ async def _watched(
         after, passed = _cpu_seconds(threads), await asyncio.to_thread(_pass_seconds, metrics)
         rate = (await load).rate
     loop = after[pid] - before[pid]
-    outside, rest = _outside(stacks)
+    waiting, outside, rest = parts(stacks)
     return [
         Row(f"{method}: answers a second under the profiler", rate, unit="/s"),
-        Row(f"{method}: part of the worker's time outside torch", outside, "<= 0.05"),
+        Row(f"{method}: part of the worker's time waiting for work", waiting),
+        Row(f"{method}: part of the rest of it outside torch", outside, "<= 0.05"),
         Row(f"{method}: part of the worker's time outside passes", max(0.0, 1 - (passed - passes) / lasted)),
         Row(f"{method}: part of the time that the event loop is busy", loop / lasted, "<= 0.20"),
     ], rest
@@ -82,7 +84,7 @@ async def _sampled(pid: int, seconds: float) -> list[tuple[list[str], int]]:
     """Returns stacks, outermost frame first, of all threads with how often each was seen."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stacks"
-        command = ["py-spy", "record", "--native", "--threads", "--idle", "--nonblocking", "--format", "raw"]
+        command = ["py-spy", "record", "--native", "--threads", "--idle", "--format", "raw"]
         command += ["--rate", str(RATE), "--duration", str(max(1, round(seconds))), "--pid", str(pid), "-o", str(path)]
         process = await asyncio.create_subprocess_exec(
             *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(os.environ)
@@ -98,22 +100,38 @@ async def _sampled(pid: int, seconds: float) -> list[tuple[list[str], int]]:
     return found
 
 
-def _outside(stacks: list[tuple[list[str], int]]) -> tuple[float, dict[str, float]]:
-    """Returns the part of the worker's samples outside torch, and what it was doing there, most first."""
-    total = 0
+def parts(stacks: list[tuple[list[str], int]]) -> tuple[float, float, dict[str, float]]:
+    """Returns which part of its samples the worker waited for work, which part of the others it was outside torch, and
+    what it was doing there, most first.
+    """
+    waiting = working = 0
     rest: Counter[str] = Counter()
     for frames, count in stacks:
         if "worker-" not in frames[0]:
             continue
-        total += count
-        owner = next((frame for frame in reversed(frames) if KERNELS.search(frame) or BINDINGS.search(frame)), "")
-        if owner and not BINDINGS.search(owner):
+        last = max((index for index, frame in enumerate(frames) if ".py:" in frame), default=0)
+        native = frames[last + 1 :]
+        if any(WAITING.search(frame) for frame in native):
+            waiting += count
             continue
-        python = [frame for frame in frames if ".py" in frame]
-        rest[python[-1] if python else frames[-1]] += count
-    if not total:
-        raise RuntimeError("py-spy saw no thread of the worker's")
-    return sum(rest.values()) / total, {what: count / total for what, count in rest.most_common(12)}
+        working += count
+        owner = next((frame for frame in reversed(native) if TORCH.search(frame) or BINDINGS.search(frame)), "")
+        if not TORCH.search(owner):
+            rest[frames[last]] += count
+    if not working:
+        raise RuntimeError("py-spy did not see the worker's thread at work")
+    most = {what: count / working for what, count in rest.most_common(12)}
+    packages: Counter[str] = Counter()
+    for what, count in rest.items():
+        packages[_package(what)] += count
+    whole = {f"Python of {name}, in all": count / working for name, count in packages.most_common()}
+    return waiting / (waiting + working), rest.total() / working, whole | most
+
+
+def _package(frame: str) -> str:
+    """Returns whose a Python frame is, `function (path:line)`."""
+    path = frame.rpartition(" (")[2]
+    return path.partition("/")[0] if "/" in path else "the standard library"
 
 
 def _threads(pid: int) -> list[int]:

@@ -122,7 +122,7 @@ class Http(Connection):
 
     async def ask(self, method: str, encoded: bytes) -> Floats:
         kind, body = self.body(method, encoded)
-        head = f"POST {self.path(method)} HTTP/1.1\r\nHost: peer\r\nContent-Type: {kind}\r\n"
+        head = f"POST {self.path(method)} HTTP/1.1\r\nHost: peer\r\nContent-Type: {kind}\r\nMethod: {method}\r\n"
         reader, writer = (
             self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 22)
         )
@@ -171,7 +171,7 @@ class BentoML(Http):
 
 
 class TorchServe(Http):
-    """The model, with the method in a header that the handler reads."""
+    """The model; its handler reads the method in a header."""
 
     def path(self, method: str) -> str:
-        return f"/predictions/{method}"
+        return "/predictions/explainer"

@@ -166,6 +166,7 @@ def _free_port() -> int:
 def _mlserver(port: int, settings: Settings) -> Mapping[str, str]:
     return {
         "MLSERVER_HOST": "127.0.0.1",
+        "MLSERVER_DEBUG": "false",
         "MLSERVER_GRPC_PORT": str(port),
         "MLSERVER_HTTP_PORT": str(_free_port()),
         "MLSERVER_METRICS_PORT": str(_free_port()),
@@ -173,6 +174,10 @@ def _mlserver(port: int, settings: Settings) -> Mapping[str, str]:
         "MLSERVER_MODEL_MAX_BATCH_SIZE": str(settings.batch if settings.batch > 1 else 0),
         "MLSERVER_MODEL_MAX_BATCH_TIME": str(settings.wait),
     }
+
+
+def _torchserve(port: int, settings: Settings) -> Mapping[str, str]:
+    return {"PEER_PORTS": " ".join(str(_free_port()) for _ in range(4))}
 
 
 def _bars(saliency: str, grad_cam: str, integrated_gradients: str = "") -> dict[str, str]:
@@ -228,5 +233,14 @@ CONTESTANTS = {
     "ray": Contestant("Ray Serve", "ray", _script("ray"), connections.Http, "documented", BEST),
     "bentoml-tricks": Contestant(
         "BentoML with this project's model and mathematics", "bentoml", BENTO, connections.BentoML, "tricks", TRICKS
+    ),
+    "torchserve": Contestant(
+        "TorchServe",
+        "torchserve",
+        _script("torchserve"),
+        connections.TorchServe,
+        "documented",
+        BEST,
+        variables=_torchserve,
     ),
 }

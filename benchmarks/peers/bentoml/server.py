@@ -8,10 +8,11 @@ from benchmarks.peers.team import Team
 from fastapi import FastAPI, Request, Response
 
 app = FastAPI()
+QUIET = {"access": {"enabled": False}}
 BATCH = int(os.environ["PEER_BATCH"])
 
 
-@bentoml.service(workers=int(os.environ["PEER_WORKERS"]), traffic={"timeout": 120})
+@bentoml.service(workers=int(os.environ["PEER_WORKERS"]), traffic={"timeout": 120}, logging=QUIET)
 class Explainer:
     """Explains batches."""
 
@@ -35,7 +36,7 @@ class Explainer:
         return self.team.explain("integrated_gradients", images)
 
 
-@bentoml.service(workers=1, traffic={"timeout": 120})
+@bentoml.service(workers=1, traffic={"timeout": 120}, logging=QUIET)
 @bentoml.asgi_app(app, path="/explain")
 class Front:
     """Takes bytes and returns bytes."""

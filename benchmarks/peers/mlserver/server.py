@@ -2,7 +2,8 @@
 
 from benchmarks.peers.team import Team
 from mlserver import MLModel
-from mlserver.types import InferenceRequest, InferenceResponse, ResponseOutput
+from mlserver.codecs import NumpyCodec
+from mlserver.types import InferenceRequest, InferenceResponse
 
 
 class Explainer(MLModel):
@@ -17,5 +18,4 @@ class Explainer(MLModel):
         data = getattr(images.data, "root", images.data)
         encoded = [one if isinstance(one, bytes) else one.encode("latin-1") for one in data]
         maps = self.team.explain(images.name, encoded)
-        output = ResponseOutput(name="maps", shape=list(maps.shape), datatype="FP32", data=maps)
-        return InferenceResponse(model_name=self.name, outputs=[output])
+        return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("maps", maps)])

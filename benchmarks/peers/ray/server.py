@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import ray
 from benchmarks.peers.team import METHODS, Team
@@ -34,16 +35,11 @@ class Explainer:
 
 
 if __name__ == "__main__":
-    names = ("PYTHONPATH", "PEER_BATCH", "PEER_CODE", "PEER_STEPS", "PEER_THREADS", "PEER_WAIT", "OMP_NUM_THREADS")
-    environment = {name: os.environ[name] for name in names if name in os.environ}
-    environment |= {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
-    ray.init(
-        address="local",
-        num_cpus=CORES,
-        include_dashboard=False,
-        object_store_memory=200 << 20,
-        runtime_env={"env_vars": environment},
-    )
+    # Workers inherit the environment. A busy machine takes longer to start a proxy than Ray waits.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+    ray.init(address="local", num_cpus=CORES, include_dashboard=False, object_store_memory=200 << 20)
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["PEER_PORT"])})
     serve.run(Explainer.bind())
+    # So that Ray's processes end with this one.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     signal.pause()

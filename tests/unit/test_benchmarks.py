@@ -1,0 +1,126 @@
+"""What benchmarks count and write."""
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from benchmarks import report
+from benchmarks.costs import Count
+from benchmarks.results import Row
+from benchmarks.running import closed_model, started
+from benchmarks.worker_profile import parts
+
+from gradserve_server.autograd.objective import class_score
+from gradserve_server.autograd.query import ActivationRule, Query
+
+MACHINE = {"processor": "abacus", "cores": "2", "python": "3.11", "torch": "2.11.0", "date": "2026-01-01"}
+DOCUMENT = Path(report.DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("value", "bar", "verdict"),
+    [
+        (0.9, ">= 0.90", "met"),
+        (0.89, ">= 0.90", "MISSED"),
+        (3.0, "<= 3", "met"),
+        (3.1, "<= 3", "MISSED"),
+        (None, "<= 3", "unmeasured"),
+        (1.0, "", ""),
+    ],
+)
+def test_a_bar_is_met_or_missed(value: float | None, bar: str, verdict: str) -> None:
+    assert Row("what", value, bar).verdict == verdict
+
+
+def test_tables_are_filled_between_their_markers() -> None:
+    document = "before\n<!-- core -->\nold\n<!-- end of core -->\nafter\n"
+    rows = [{"what": "cost", "value": 1.25, "bar": "<= 2", "unit": "ms"}]
+    filled = report.filled(document, {"core": {"machine": MACHINE, "rows": rows}})
+    assert "| cost | 1.25 ms | <= 2 | met |" in filled
+    assert "abacus, 2 cores; torch 2.11.0; 2026-01-01." in filled
+    assert "old" not in filled
+    assert filled.startswith("before\n")
+    assert filled.endswith("after\n")
+    assert report.filled(filled, {"core": {"machine": MACHINE, "rows": rows}}) == filled
+
+
+def test_a_table_without_a_place_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no markers for core"):
+        report.filled("nothing", {"core": {"machine": MACHINE, "rows": []}})
+
+
+def test_the_document_has_a_place_for_every_table() -> None:
+    document = DOCUMENT.read_text()
+    for name in report.TABLES:
+        assert re.search(rf"<!-- {name} -->\n.*?<!-- end of {name} -->", document, re.DOTALL), name
+
+
+def test_rows_are_counted_once_for_each_forward_and_each_sweep() -> None:
+    rows, others = torch.zeros(4, 3, 8, 8), torch.zeros(2, 3, 8, 8)
+    count = Count()
+    count.add(
+        (
+            Query(rows, class_score(0)),
+            Query(rows, class_score(0)),
+            Query(rows, class_score(0), rule=ActivationRule.GUIDED),
+            Query(rows, logits=True),
+            Query(others, class_score(1), root="layer", capture=("layer",)),
+        )
+    )
+    assert count == Count(forward=6, backward=8, layer=2)
+
+
+def test_samples_are_of_torch_or_not_or_of_waiting() -> None:
+    conv, bindings = "forward (torch/nn/modules/conv.py:5)", "THPVariable (libtorch_python.so)"
+    grad, called_back = "grad (torch/autograd/__init__.py:6)", "rule (gradserve_server/x.py:1)"
+    seen_of_worker = [
+        ([conv, bindings, "conv (libtorch_cpu.so)"], 6),
+        ([conv, bindings], 1),
+        ([grad, "engine (libtorch_cpu.so)", called_back], 1),
+        ([conv, "0x7f00 (?)"], 2),
+        (["_serve (gradserve_server/scheduling/worker.py:1)", "_queue_SimpleQueue_get (_queue.c:1)"], 10),
+    ]
+    stacks = [(["worker-cpu", *frames], count) for frames, count in seen_of_worker]
+    stacks.append((["MainThread", "run (asyncio/runners.py:1)"], 50))
+    waiting, outside, rest = parts(stacks)
+    assert waiting == 0.5
+    assert outside == 0.2
+    assert rest["Python of gradserve_server, in all"] == 0.1
+    assert rest["Python of torch, in all"] == 0.1
+
+
+async def test_callers_of_a_closed_model_are_as_many_as_asked() -> None:
+    inside, most = 0, 0
+
+    async def call() -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        await asyncio.sleep(0)
+        inside -= 1
+
+    found = await closed_model(call, 3, 0.01)
+    assert most == 3
+    assert inside == 0
+    assert found.rate > 0
+    assert np.isfinite(found.latencies).all()
+
+
+def test_a_process_that_does_not_start_says_why() -> None:
+    command = ["python", "-c", "print('no such model')"]
+    with pytest.raises(RuntimeError, match="no such model"), started(command, "ready"):
+        pass
+
+
+def test_results_are_plain_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.results.OUT", tmp_path)
+    from benchmarks.results import save
+
+    save("core", [Row("cost", None, "<= 1")], device="none")
+    written = json.loads((tmp_path / "core.json").read_text())
+    assert written["rows"] == [{"what": "cost", "value": None, "bar": "<= 1", "unit": ""}]
+    assert written["machine"]["cores"]

@@ -15,7 +15,9 @@ import PIL.Image
 import pytest
 from tests.conftest import jpeg
 
+from gradserve import Client
 from gradserve.cli import main
+from gradserve.commands.gallery import Gallery
 
 SMALL = ["--model", "in_float64"]
 
@@ -179,6 +181,26 @@ def test_a_page_that_needs_no_other_file(address: str, folder: Path, tmp_path: P
     shown = " ".join(page.words)
     for words in ("grad_cam of espresso: ", "space/rocket.jpg", "broken.png", "JPEG, PNG or WebP", "<b>.jpg"):
         assert words in shown
+
+
+def test_a_page_begins_well_whatever_comes_first(address: str, folder: Path, tmp_path: Path) -> None:
+    html = tmp_path / "page.html"
+    assert gradserve(address, "explain", str(folder / "broken.png"), str(folder), "--html", str(html)).returncode == 1
+    text = html.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert text.count("<!doctype html>") == 1
+
+
+def test_a_page_shows_explanations_of_an_image_that_cannot_be_shown(address: str, image: Path, tmp_path: Path) -> None:
+    with Client(address) as client:
+        explanations = client.explain_many(image, methods=["saliency"])
+    with (tmp_path / "page.html").open("w+", encoding="utf-8") as file:
+        with Gallery(file, "one") as gallery:
+            gallery.add("unreadable.jpg", b"not for this decoder", explanations)
+        file.seek(0)
+        page = Page(file.read())
+    assert len(page.sources) == 1
+    assert "espresso" in " ".join(page.words)
 
 
 def test_mistakes(address: str, image: Path, folder: Path, tmp_path: Path) -> None:

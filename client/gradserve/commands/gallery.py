@@ -7,7 +7,7 @@ from typing import IO, Self
 
 from gradserve.figure import figure
 from gradserve.images import ImageLike, from_image
-from gradserve.results import ClassScore, Explanation
+from gradserve.results import ClassScore, Explanation, Metadata
 
 SIDE = 640
 """Longest side of a picture in pixels."""
@@ -39,7 +39,6 @@ td:last-child {{ text-align: right; font-variant-numeric: tabular-nums; white-sp
 .error {{ color: var(--bad); margin: .4rem 0 0 }}
 </style></head><body>
 <h1>{title}</h1>
-<p class="facts">{facts}</p>
 """
 FOOT = """<script>
 document.addEventListener("click", event => {
@@ -60,27 +59,27 @@ class Gallery:
     def __init__(self, file: IO[str], title: str) -> None:
         self._file = file
         self._title = title
-        self._begun = False
+        self._described = False
 
     def __enter__(self) -> Self:
+        self._file.write(HEAD.format(title=escape(self._title)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._begin("")
         self._file.write(FOOT)
 
     def add(self, name: str, image: ImageLike, explanations: Sequence[Explanation]) -> None:
         """Adds an image and its explanations, which are of one request."""
-        facts = explanations[0].metadata
-        self._begin(
-            f"{escape(facts.model)} {facts.model_version[:12]}, {facts.precision} on {facts.device}. "
-            "A click enlarges a picture."
-        )
-        original = figure(from_image(image), ["image"], size=SIDE)
+        self._describe(explanations[0].metadata)
         pictures = [figure(one.overlay, _caption(one), size=SIDE) for one in explanations if one.overlay is not None]
         predicted = _predictions(explanations[0].predictions)
+        try:
+            original = figure(from_image(image), ["image"], size=SIDE)
+        except OSError:
+            # The server's decoder reads what this one cannot; the explanations are there all the same.
+            original = "<figure><figcaption><strong>image</strong></figcaption></figure>"
         original = original.replace("<strong>image</strong>", predicted)
         self._section(name, f'<div class="row">{"".join([original, *pictures])}</div>')
 
@@ -91,10 +90,11 @@ class Gallery:
     def _section(self, name: str, inside: str) -> None:
         self._file.write(f"<section><h2>{escape(name)}</h2>{inside}</section>\n")
 
-    def _begin(self, facts: str) -> None:
-        if not self._begun:
-            self._file.write(HEAD.format(title=escape(self._title), facts=facts))
-        self._begun = True
+    def _describe(self, facts: Metadata) -> None:
+        if not self._described:
+            computed = f"{escape(facts.model)} {facts.model_version[:12]}, {facts.precision} on {facts.device}"
+            self._file.write(f'<p class="facts">{computed}. A click enlarges a picture.</p>\n')
+        self._described = True
 
 
 def _caption(explanation: Explanation) -> list[str]:

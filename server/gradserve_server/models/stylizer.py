@@ -61,7 +61,7 @@ EMBEDDED_STYLIZERS = (
     StylizerSpec(
         "brush_strokes",
         EMBEDDED_FOLDER / "brush_strokes.safetensors",
-        "f8e52b0f25a8eabb71880e552b1bb1f9bc833f9ab3bb21b75b9027a583d8b764",
+        "7c4c78ead1089d8faabbae2e652691b219bca731f461a4634f0beb8b88541c42",
     ),
 )
 """Those that ship with the server. docs/stylizers.md says how they were made."""

@@ -165,11 +165,15 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _descendants(number: int) -> list[int]:
-    found = []
-    for path in Path("/proc").glob(f"{number}/task/*/children"):
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            for child in map(int, path.read_text().split()):
-                found += [child, *_descendants(child)]
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found = children.get(number, [])
+    for child in found:
+        # Grows while it is gone through.
+        found += children.get(child, [])
     return found
 
 

@@ -15,8 +15,12 @@ from benchmarks.peers import connections
 from benchmarks.peers.connections import Connection
 from benchmarks.peers.environments import FOLDER, python
 
+import gradserve
+import gradserve_server
+
 HERE = Path(__file__).parent
 START_SECONDS = 180.0
+_SOURCES = [Path(package.__path__[0]).parent for package in (gradserve, gradserve_server)]
 
 KEEPING = {
     "MALLOC_ARENA_MAX": "1",
@@ -117,7 +121,8 @@ class Contestant:
     def _environment(self, interpreter: Path, port: int, settings: Settings, steps: int) -> dict[str, str]:
         found = dict(os.environ) | {
             "PATH": f"{interpreter.parent}:{os.environ['PATH']}",
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE.parent.parent), os.environ.get("PYTHONPATH", "")])),
+            # An installation that can be edited is not seen through a .pth file, so name what is imported here.
+            "PYTHONPATH": os.pathsep.join(map(str, (HERE.parent.parent, *_SOURCES))),
             "PEER_PORT": str(port),
             "PEER_CODE": self.code,
             "PEER_STEPS": str(steps),
@@ -146,14 +151,30 @@ async def _answering(connection: Connection, process: "subprocess.Popen[bytes]",
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a server and all that it started, which may be in sessions of their own."""
+    below = _descendants(process.pid)
     process.terminate()
     try:
         process.wait(30)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    for number in below:
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+
+
+def _descendants(number: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found = children.get(number, [])
+    for child in found:
+        # Grows while it is gone through.
+        found += children.get(child, [])
+    return found
 
 
 def _free_port() -> int:

@@ -10,6 +10,6 @@ class Explainer:
         self.team = Team()
 
     def handle(self, data, context):
-        method = context.get_request_header(0, "method")
+        method = context.get_request_header(0, "Method")
         maps = self.team.explain(method, [bytes(one.get("body") or one.get("data")) for one in data])
         return [values.tobytes() for values in maps]

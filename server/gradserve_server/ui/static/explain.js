@@ -78,7 +78,7 @@ async function explain() {
     show(answer);
     const facts = answer.metadata;
     say(`${answer.explanations.length} maps of “${answer.explanations[0].target_description}” in ${seconds()} s, ` +
-        `${facts.pass_count} pass(es) of the model.`);
+        `${facts.pass_count} ${facts.pass_count === 1 ? "pass" : "passes"} of the model.`);
   } catch (error) {
     if (mine === asking) say(error.name === "AbortError" ? "Stopped." : "");
     showError(error);

@@ -11,12 +11,14 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from grpc_tools import protoc
 
 ROOT = Path(__file__).parent.parent
 PROTOS = ROOT / "protos"
 CLIENT = ROOT / "client"
 PACKAGE = Path("gradserve/v1")
+METHODS = Path("gradserve/methods.py")
 SERVICES = ("explainer_service.proto",)
 
 
@@ -29,6 +31,19 @@ def generate(target: Path) -> None:
         [*run, f"--grpc_python_out={target}", *services]
     ):
         sys.exit("protoc failed")
+    # Not before: the server's methods know the generated code, by way of the packages that they are in.
+    from client_methods import source
+
+    (target / METHODS).write_text(source(_with_comments("gradserve/v1/explain.proto")), encoding="utf-8")
+
+
+def _with_comments(proto: str) -> FileDescriptorProto:
+    with tempfile.NamedTemporaryFile() as file:
+        run = ["protoc", f"-I{PROTOS}", f"-I{files('grpc_tools') / '_proto'}", "--include_source_info"]
+        if protoc.main([*run, f"--descriptor_set_out={file.name}", proto]):
+            sys.exit("protoc failed")
+        (found,) = FileDescriptorSet.FromString(Path(file.name).read_bytes()).file
+    return found
 
 
 def main() -> None:
@@ -40,11 +55,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
-        expected = {path.name for path in (Path(folder) / PACKAGE).iterdir()}
-        committed = {path.name for path in (CLIENT / PACKAGE).glob("*_pb2*.py*")}
-        _, changed, missing = filecmp.cmpfiles(
-            Path(folder) / PACKAGE, CLIENT / PACKAGE, sorted(expected | committed), shallow=False
-        )
+        expected = {str(path.relative_to(folder)) for path in Path(folder).rglob("*.py*")}
+        committed = {str(path.relative_to(CLIENT)) for path in (CLIENT / PACKAGE).glob("*_pb2*.py*")}
+        _, changed, missing = filecmp.cmpfiles(folder, CLIENT, sorted(expected | committed), shallow=False)
     if changed or missing:
         sys.exit(f"drifted from the protos, run `make generate`: {', '.join(changed + missing)}")
 

@@ -26,10 +26,10 @@ std = [0.25, 0.25, 0.25]
 """
 
 
-def network(seed: int, architecture: str = "test_resnet", class_count: int = 4) -> nn.Module:
+def network(seed: int, architecture: str = "test_resnet", class_count: int = 4, **options: object) -> nn.Module:
     """Makes a network with random weights, those of its normalisations included."""
     torch.manual_seed(seed)
-    module = timm.create_model(architecture, pretrained=False, num_classes=class_count)
+    module = timm.create_model(architecture, pretrained=False, num_classes=class_count, **options)
     for submodule in module.modules():
         if isinstance(submodule, nn.BatchNorm2d):
             nn.init.uniform_(submodule.weight, 0.5, 1.5)

@@ -1,7 +1,11 @@
-"""A real server on loopback, in a thread of this process with an event loop of its own."""
+"""Real servers on loopback: in a thread of this process with an event loop of its own, or in a process."""
 
 import asyncio
+import os
+import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,3 +59,23 @@ def free_port() -> int:
     """Returns a port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
+
+
+@contextmanager
+def process(*flags: str, **environment: str) -> Iterator[subprocess.Popen]:
+    """Runs a server on free ports; its standard error is there to read, and it is killed in the end."""
+    command = [sys.executable, "-m", "gradserve_server", "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+    running = subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def logged(running: subprocess.Popen, pattern: str) -> re.Match:
+    """Reads a server's log up to a line that holds `pattern`."""
+    for line in running.stderr:
+        if found := re.search(pattern, line):
+            return found
+    raise AssertionError(f"the server ended without saying {pattern!r}")

@@ -17,42 +17,62 @@ from gradserve.errors import (
     InvalidRequest,
     NotFound,
     Overloaded,
+    Unauthenticated,
     Unavailable,
     Unimplemented,
     Unsupported,
 )
+from gradserve.explain_stream import Streamed
 from gradserve.images import ImageLike
-from gradserve.maximization import Maximization, MaximizeResult, Perturbation, Progress
+from gradserve.maximization import Maximization, MaximizeResult, Perturbation
+from gradserve.method import Method, MethodLike
 from gradserve.objectives import Objective
-from gradserve.requests import MethodLike, TargetLike
-from gradserve.results import ClassScore, Consistency, Explanation, Metadata, Model, TrustReport
+from gradserve.progress import Progress
+from gradserve.requests import TargetLike
+from gradserve.results import (
+    ClassScore,
+    Consistency,
+    Cost,
+    Explanation,
+    Layer,
+    Metadata,
+    MethodSupport,
+    Model,
+    TrustReport,
+)
 from gradserve.stylization import LossTerms, Stylization, StylizeResult
 
 __all__ = [
     "ClassScore",
     "Client",
     "Consistency",
+    "Cost",
     "DeadlineExceeded",
     "Explanation",
     "FieldViolation",
     "GradserveError",
     "ImageLike",
     "InvalidRequest",
+    "Layer",
     "LossTerms",
     "Maximization",
     "MaximizeResult",
     "Metadata",
+    "Method",
     "MethodLike",
+    "MethodSupport",
     "Model",
     "NotFound",
     "Objective",
     "Overloaded",
     "Perturbation",
     "Progress",
+    "Streamed",
     "Stylization",
     "StylizeResult",
     "TargetLike",
     "TrustReport",
+    "Unauthenticated",
     "Unavailable",
     "Unimplemented",
     "Unsupported",

@@ -1,20 +1,24 @@
 """The client for asyncio: the methods of `gradserve.Client`, awaitable, with the same arguments."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import grpc
 from grpc import aio
 
+from gradserve.access import PEM, Access
 from gradserve.channel import channel_options
-from gradserve.errors import Unavailable, typed_errors
+from gradserve.errors import GradserveError, Unavailable, typed_errors
+from gradserve.explain_stream import DEFAULT_METHOD, ImageT, Streamed, at_least_one, chosen, streamed_async
 from gradserve.images import ImageLike
 from gradserve.maximization import AsyncMaximization
 from gradserve.maximize_requests import maximize_request
+from gradserve.method import MethodLike
 from gradserve.objectives import Objective
-from gradserve.requests import MethodLike, TargetLike, explain_request, with_layer
+from gradserve.requests import TargetLike, explain_request, with_image, with_layer
 from gradserve.results import Explanation, Model, explanations, models
 from gradserve.streams import AsyncStream
 from gradserve.stylization import AsyncStylization
@@ -28,9 +32,16 @@ class Client:
     Args:
         address: As in `gradserve.Client`, like all arguments.
         timeout: Seconds a call may take unless it says otherwise.
-        credentials: TLS credentials; None for plaintext.
+        tls: Whether to speak TLS.
+        root_certificates: Authorities that the server's certificate must come from.
+        certificate_chain: Own certificate.
+        private_key: Its private key.
+        token: Token that each call carries.
+        credentials: Any other credentials of a channel, in place of those above.
+        metadata: What each call carries.
         compression: Compression of requests.
         options: gRPC channel options that take precedence over the defaults.
+        interceptors: Interceptors of `grpc.aio`.
     """
 
     def __init__(
@@ -38,16 +49,27 @@ class Client:
         address: str = "localhost:50051",
         *,
         timeout: float = 60.0,
+        tls: bool = False,
+        root_certificates: PEM | None = None,
+        certificate_chain: PEM | None = None,
+        private_key: PEM | None = None,
+        token: str | Path | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
         credentials: grpc.ChannelCredentials | None = None,
         compression: grpc.Compression | None = None,
         options: Sequence[tuple[str, Any]] = (),
+        interceptors: Sequence[aio.ClientInterceptor] = (),
     ) -> None:
         self._timeout = timeout
+        self._metadata = tuple(metadata)
+        self._access = Access(tls, root_certificates, certificate_chain, private_key, token)
+        if credentials is None:
+            credentials = self._access.credentials()
         settings = channel_options(options)
         if credentials is None:
-            self._channel = aio.insecure_channel(address, settings, compression)
+            self._channel = aio.insecure_channel(address, settings, compression, interceptors)
         else:
-            self._channel = aio.secure_channel(address, credentials, settings, compression)
+            self._channel = aio.secure_channel(address, credentials, settings, compression, interceptors)
         self._stub: Any = explainer_service_pb2_grpc.ExplainerServiceStub(self._channel)
 
     async def __aenter__(self) -> "Client":
@@ -62,6 +84,9 @@ class Client:
         """Ends the connection; calls in flight are cancelled."""
         await self._channel.close()
 
+    def _terms(self, timeout: float | None) -> dict[str, Any]:
+        return {"timeout": timeout or self._timeout, "metadata": (*self._metadata, *self._access.metadata())}
+
     async def wait_ready(self, timeout: float = 60.0) -> None:
         """Waits until a server says it is ready to answer. Raises as `gradserve.Client.wait_ready`."""
         try:
@@ -73,7 +98,7 @@ class Client:
         self,
         image: ImageLike,
         *,
-        method: str = "grad_cam",
+        method: MethodLike = DEFAULT_METHOD,
         target: TargetLike | None = None,
         model: str | None = None,
         layer: str | None = None,
@@ -129,8 +154,64 @@ class Client:
             prediction_count=prediction_count,
         )
         with typed_errors():
-            response: explain_pb2.ExplainResponse = await self._stub.Explain(request, timeout=timeout or self._timeout)
+            response: explain_pb2.ExplainResponse = await self._stub.Explain(request, **self._terms(timeout))
         return explanations(response)
+
+    def explain_stream(
+        self,
+        images: Iterable[ImageT] | AsyncIterable[ImageT],
+        *,
+        method: MethodLike = DEFAULT_METHOD,
+        target: TargetLike | None = None,
+        methods: Sequence[MethodLike] = (),
+        targets: Sequence[TargetLike] = (),
+        top_k: int | None = None,
+        ordered: bool = True,
+        in_flight: int = 32,
+        model: str | None = None,
+        layer: str | None = None,
+        frame: str = "original",
+        overlay: bool | Mapping[str, Any] = True,
+        trust: bool | Mapping[str, Any] = False,
+        seed: int | None = None,
+        prediction_count: int | None = None,
+        timeout: float | None = None,
+        **parameters: Any,
+    ) -> AsyncGenerator[Streamed[ImageT], None]:
+        """Explains many images, a bounded number of them at a time. See `gradserve.Client.explain_stream`.
+
+        Images may come asynchronously; others are read in the event loop. Requests are built, and answers decoded, in
+        threads. `aclose` of the iterator cancels what is on its way.
+        """
+        asked_methods, asked_targets = chosen(method, layer, parameters, methods, target, targets)
+        request = explain_request(
+            None,
+            asked_methods,
+            asked_targets,
+            model=model,
+            frame=frame,
+            overlay=overlay,
+            top_k=top_k,
+            trust=trust,
+            seed=seed,
+            prediction_count=prediction_count,
+        )
+
+        async def ask(image: ImageT) -> list[Explanation]:
+            asked = await asyncio.to_thread(with_image, request, image)
+            call = self._stub.Explain(asked, **self._terms(timeout))
+            try:
+                with typed_errors():
+                    response: explain_pb2.ExplainResponse = await call
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                # Not this task was cancelled, but its call: the client was closed.
+                raise GradserveError(grpc.StatusCode.CANCELLED, "the call was cancelled") from None
+            return await asyncio.to_thread(explanations, response)
+
+        return streamed_async(ask, images, ordered=ordered, in_flight=at_least_one(in_flight))
 
     def maximize(
         self,
@@ -169,7 +250,7 @@ class Client:
             result_before_deadline=result_before_deadline,
             parts=parts,
         )
-        call = self._stub.Maximize(request, timeout=timeout or self._timeout)
+        call = self._stub.Maximize(request, **self._terms(timeout))
         return AsyncMaximization(AsyncStream(call, every_event=every_event))
 
     def stylize(
@@ -225,7 +306,7 @@ class Client:
             model=model,
             result_before_deadline=result_before_deadline,
         )
-        call = self._stub.Stylize(request, timeout=timeout or self._timeout)
+        call = self._stub.Stylize(request, **self._terms(timeout))
         return AsyncStylization(AsyncStream(call, every_event=every_event))
 
     async def list_models(self, *, timeout: float | None = None) -> list[Model]:
@@ -242,9 +323,7 @@ class Client:
         while True:
             request = model_pb2.ListModelsRequest(page_token=token, kind=kind)
             with typed_errors():
-                response: model_pb2.ListModelsResponse = await self._stub.ListModels(
-                    request, timeout=timeout or self._timeout
-                )
+                response: model_pb2.ListModelsResponse = await self._stub.ListModels(request, **self._terms(timeout))
             found += models(response)
             if not (token := response.next_page_token):
                 return found

@@ -23,7 +23,9 @@ _SERVICE_CONFIG = {
             },
         }
     ],
-    "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+    # Retries stop while fewer than half of the tokens are left. A server that is killed takes all its calls in flight
+    # along at once, so there must be twice as many as such calls.
+    "retryThrottling": {"maxTokens": 200, "tokenRatio": 0.1},
 }
 
 
@@ -35,6 +37,8 @@ def channel_options(given: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
         "grpc.per_rpc_retry_buffer_size": 64 << 20,
         "grpc.max_receive_message_length": -1,
         "grpc.max_send_message_length": -1,
+        # A server that is back is found within this time; gRPC's default is two minutes.
+        "grpc.max_reconnect_backoff_ms": 5_000,
         "grpc.keepalive_time_ms": 60_000,
         "grpc.keepalive_timeout_ms": 20_000,
     }

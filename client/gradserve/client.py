@@ -1,23 +1,30 @@
 """The client for ordinary programs; `gradserve.aio` has its twin for asyncio."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import grpc
 
+from gradserve.access import PEM, Access
 from gradserve.channel import channel_options
-from gradserve.errors import Unavailable, typed_errors
+from gradserve.errors import GradserveError, Unavailable, typed_errors
+from gradserve.explain_stream import DEFAULT_METHOD, ImageT, Streamed, at_least_one, chosen, streamed
 from gradserve.images import ImageLike
 from gradserve.maximization import Maximization
 from gradserve.maximize_requests import maximize_request
+from gradserve.method import MethodLike
 from gradserve.objectives import Objective
-from gradserve.requests import MethodLike, TargetLike, explain_request, with_layer
+from gradserve.requests import TargetLike, explain_request, with_image, with_layer
 from gradserve.results import Explanation, Model, explanations, models
 from gradserve.streams import Stream
 from gradserve.stylization import Stylization
 from gradserve.stylize_requests import LayersLike, StylesLike, stylize_request
 from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc, model_pb2
+
+Interceptor = grpc.UnaryUnaryClientInterceptor | grpc.UnaryStreamClientInterceptor
+"""What sees calls of Explain and ListModels, or of Maximize and Stylize; one can be both."""
 
 
 class Client:
@@ -27,9 +34,16 @@ class Client:
         address: `HOST:PORT`, or any gRPC target such as `dns:///gradserve:50051` or
             `ipv4:10.0.0.1:50051,10.0.0.2:50051`. Calls go round all ready servers behind it.
         timeout: Seconds a call may take unless it says otherwise.
-        credentials: TLS credentials (`grpc.ssl_channel_credentials`); None for plaintext.
+        tls: Whether to speak TLS, with the usual public authorities; the certificates below imply it.
+        root_certificates: Authorities that the server's certificate must come from, PEM or its path.
+        certificate_chain: Own certificate, for servers that ask for one, likewise; goes with `private_key`.
+        private_key: Its private key, likewise.
+        token: Token that each call carries. A path is read anew for each call, so a rotated token is taken up.
+        credentials: Any other credentials of a channel, in place of those above.
+        metadata: What each call carries, for example `(("gradserve-tenant", "search"),)`.
         compression: Compression of requests; images rarely gain from it.
         options: gRPC channel options that take precedence over the defaults.
+        interceptors: gRPC interceptors of calls, for example `opentelemetry`'s, the outermost first.
     """
 
     def __init__(
@@ -37,17 +51,29 @@ class Client:
         address: str = "localhost:50051",
         *,
         timeout: float = 60.0,
+        tls: bool = False,
+        root_certificates: PEM | None = None,
+        certificate_chain: PEM | None = None,
+        private_key: PEM | None = None,
+        token: str | Path | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
         credentials: grpc.ChannelCredentials | None = None,
         compression: grpc.Compression | None = None,
         options: Sequence[tuple[str, Any]] = (),
+        interceptors: Sequence[Interceptor] = (),
     ) -> None:
         self._timeout = timeout
+        self._metadata = tuple(metadata)
+        self._access = Access(tls, root_certificates, certificate_chain, private_key, token)
+        if credentials is None:
+            credentials = self._access.credentials()
         settings = channel_options(options)
         if credentials is None:
             self._channel = grpc.insecure_channel(address, settings, compression)
         else:
             self._channel = grpc.secure_channel(address, credentials, settings, compression)
-        self._stub = explainer_service_pb2_grpc.ExplainerServiceStub(self._channel)
+        intercepted = grpc.intercept_channel(self._channel, *interceptors) if interceptors else self._channel
+        self._stub = explainer_service_pb2_grpc.ExplainerServiceStub(intercepted)
 
     def __enter__(self) -> "Client":
         return self
@@ -60,6 +86,9 @@ class Client:
     def close(self) -> None:
         """Ends the connection; calls in flight are cancelled."""
         self._channel.close()
+
+    def _terms(self, timeout: float | None) -> dict[str, Any]:
+        return {"timeout": timeout or self._timeout, "metadata": (*self._metadata, *self._access.metadata())}
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Waits until a server says it is ready to answer.
@@ -76,7 +105,7 @@ class Client:
         self,
         image: ImageLike,
         *,
-        method: str = "grad_cam",
+        method: MethodLike = DEFAULT_METHOD,
         target: TargetLike | None = None,
         model: str | None = None,
         layer: str | None = None,
@@ -92,7 +121,8 @@ class Client:
 
         Args:
             image: The image.
-            method: Name of the method, for example `saliency`, `guided_backprop`, `grad_cam`.
+            method: The method: its name, for example `saliency`, `guided_backprop`, `grad_cam`; or one of
+                `gradserve.methods` with its parameters, for example `methods.IntegratedGradients(step_count=64)`.
             target: Index or label of the class to explain; a contrast of two classes or a layer's unit, also at one
                 position, as a mapping (see `TargetLike`); None for the model's own prediction.
             model: Name of the model; None for the server's default.
@@ -149,7 +179,7 @@ class Client:
 
         Args:
             image: As in `explain`, like all arguments not named here.
-            methods: Names of methods, or pairs of a name and parameters.
+            methods: Names of methods, pairs of a name and parameters, or members of `gradserve.methods`.
             targets: Classes to explain; with none and no `top_k`, the model's own prediction.
             top_k: Explain the k most probable classes as well.
             model: See `explain`.
@@ -179,8 +209,91 @@ class Client:
             prediction_count=prediction_count,
         )
         with typed_errors():
-            response: explain_pb2.ExplainResponse = self._stub.Explain(request, timeout=timeout or self._timeout)
+            response: explain_pb2.ExplainResponse = self._stub.Explain(request, **self._terms(timeout))
         return explanations(response)
+
+    def explain_stream(
+        self,
+        images: Iterable[ImageT],
+        *,
+        method: MethodLike = DEFAULT_METHOD,
+        target: TargetLike | None = None,
+        methods: Sequence[MethodLike] = (),
+        targets: Sequence[TargetLike] = (),
+        top_k: int | None = None,
+        ordered: bool = True,
+        in_flight: int = 32,
+        model: str | None = None,
+        layer: str | None = None,
+        frame: str = "original",
+        overlay: bool | Mapping[str, Any] = True,
+        trust: bool | Mapping[str, Any] = False,
+        seed: int | None = None,
+        prediction_count: int | None = None,
+        timeout: float | None = None,
+        **parameters: Any,
+    ) -> Generator[Streamed[ImageT], None, None]:
+        """Explains many images, a bounded number of them at a time, as fast as the server can.
+
+        >>> for one in client.explain_stream(Path("photographs").glob("*.jpg")):
+        ...     if one.error:
+        ...         print(one.image, one.error)
+        ...     else:
+        ...         one.explanation.save(f"overlays/{one.image.stem}.png")
+
+        An image that cannot be explained does not end the stream: `error` says why, and `explanation` raises it.
+        To close the iterator, or to let go of it, cancels what is on its way.
+
+        Args:
+            images: Images, read in a thread of their own, no more than `in_flight` before they are explained.
+            method: See `explain`.
+            target: See `explain`.
+            methods: Several methods in place of `method`, as in `explain_many`.
+            targets: Several targets in place of `target`, as in `explain_many`.
+            top_k: Explain the k most probable classes as well.
+            ordered: Whether to give in the order of the images. Otherwise each is given when it is ready.
+            in_flight: Largest number of images that were read and not given yet, >= 1. Lower it for methods of many
+                rows, which else wait for each other until their deadlines pass.
+            model: See `explain`.
+            layer: See `explain`.
+            frame: See `explain`.
+            overlay: See `explain`.
+            trust: See `explain`.
+            seed: See `explain`.
+            prediction_count: See `explain`.
+            timeout: Seconds that each image may take, once it is sent; None for the client's.
+            **parameters: See `explain`.
+
+        Raises:
+            TypeError: A method or a parameter does not exist.
+            ValueError: A value is not one of those its field can have.
+        """
+        asked_methods, asked_targets = chosen(method, layer, parameters, methods, target, targets)
+        request = explain_request(
+            None,
+            asked_methods,
+            asked_targets,
+            model=model,
+            frame=frame,
+            overlay=overlay,
+            top_k=top_k,
+            trust=trust,
+            seed=seed,
+            prediction_count=prediction_count,
+        )
+
+        def ask(image: ImageT, calls: set[Any]) -> list[Explanation]:
+            call = self._stub.Explain.future(with_image(request, image), **self._terms(timeout))
+            calls.add(call)
+            try:
+                with typed_errors():
+                    return explanations(call.result())
+            except grpc.FutureCancelledError as error:
+                raise GradserveError(grpc.StatusCode.CANCELLED, "the call was cancelled") from error
+            finally:
+                calls.discard(call)
+
+        return streamed(ask, images, ordered=ordered, in_flight=at_least_one(in_flight))
 
     def maximize(
         self,
@@ -245,7 +358,7 @@ class Client:
             result_before_deadline=result_before_deadline,
             parts=parts,
         )
-        call = self._stub.Maximize(request, timeout=timeout or self._timeout)
+        call = self._stub.Maximize(request, **self._terms(timeout))
         return Maximization(Stream(call, every_event=every_event))
 
     def stylize(
@@ -331,7 +444,7 @@ class Client:
             model=model,
             result_before_deadline=result_before_deadline,
         )
-        call = self._stub.Stylize(request, timeout=timeout or self._timeout)
+        call = self._stub.Stylize(request, **self._terms(timeout))
         return Stylization(Stream(call, every_event=every_event))
 
     def list_models(self, *, timeout: float | None = None) -> list[Model]:
@@ -356,9 +469,7 @@ class Client:
         while True:
             request = model_pb2.ListModelsRequest(page_token=token, kind=kind)
             with typed_errors():
-                response: model_pb2.ListModelsResponse = self._stub.ListModels(
-                    request, timeout=timeout or self._timeout
-                )
+                response: model_pb2.ListModelsResponse = self._stub.ListModels(request, **self._terms(timeout))
             found += models(response)
             if not (token := response.next_page_token):
                 return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import grpc
@@ -33,6 +33,7 @@ class GradserveError(Exception):
         metadata: The dynamic parts of the message, for example the nearest layers.
         field_violations: The fields at fault.
         retry_seconds: When to come back; None when the server gave no hint.
+        request_id: What the call is called in the server's log; empty when the server did not answer.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class GradserveError(Exception):
         metadata: dict[str, str] | None = None,
         field_violations: tuple[FieldViolation, ...] = (),
         retry_seconds: float | None = None,
+        request_id: str = "",
     ) -> None:
         places = ", ".join(violation.field for violation in field_violations)
         super().__init__(f"{places}: {message}" if places else message)
@@ -53,6 +55,18 @@ class GradserveError(Exception):
         self.metadata = metadata or {}
         self.field_violations = field_violations
         self.retry_seconds = retry_seconds
+        self.request_id = request_id
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what is known of the failure: `json.dumps` takes it."""
+        return {
+            "code": self.code.name,
+            "message": self.message,
+            "reason": self.reason,
+            "metadata": self.metadata,
+            "field_violations": [asdict(violation) for violation in self.field_violations],
+            "retry_seconds": self.retry_seconds,
+        }
 
 
 class InvalidRequest(GradserveError):
@@ -75,6 +89,10 @@ class Overloaded(GradserveError):
     """The server has no capacity now; `retry_seconds` says when to come back."""
 
 
+class Unauthenticated(GradserveError):
+    """The server does not know who calls: it wants a token or a certificate that it knows."""
+
+
 class Unavailable(GradserveError):
     """No server answers, or it is starting or stopping."""
 
@@ -89,6 +107,7 @@ _TYPES: dict[grpc.StatusCode, type[GradserveError]] = {
     grpc.StatusCode.FAILED_PRECONDITION: Unsupported,
     grpc.StatusCode.UNIMPLEMENTED: Unimplemented,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
 }
@@ -105,7 +124,7 @@ def typed_errors() -> Iterator[None]:
 
 def _typed(error: Any) -> GradserveError:
     code: grpc.StatusCode = error.code()
-    reason, retry_seconds = "", None
+    reason, retry_seconds, request_id = "", None, ""
     metadata: dict[str, str] = {}
     violations: tuple[FieldViolation, ...] = ()
     status = rpc_status.from_call(error)
@@ -119,6 +138,8 @@ def _typed(error: Any) -> GradserveError:
         elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
             delay = error_details_pb2.RetryInfo.FromString(detail.value).retry_delay
             retry_seconds = delay.ToTimedelta().total_seconds()
+        elif detail.Is(error_details_pb2.RequestInfo.DESCRIPTOR):
+            request_id = error_details_pb2.RequestInfo.FromString(detail.value).request_id
     return _TYPES.get(code, GradserveError)(
         code,
         error.details() or code.name,
@@ -126,4 +147,5 @@ def _typed(error: Any) -> GradserveError:
         metadata=metadata,
         field_violations=violations,
         retry_seconds=retry_seconds,
+        request_id=request_id,
     )

@@ -84,6 +84,13 @@ def to_picture(picture: image_pb2.Picture) -> PIL.Image.Image:
     return decoded
 
 
+def png(picture: PIL.Image.Image) -> bytes:
+    """Returns a picture as a PNG file."""
+    file = BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
 def _check(array: npt.NDArray[Any]) -> None:
     if array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"an array must have shape [height, width, 3], not {list(array.shape)}")

@@ -1,42 +1,23 @@
 """What `maximize` returns: events as they come, then the result."""
 
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from os import PathLike
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from gradserve.images import to_array, to_picture
+from gradserve.images import png, to_array, to_picture
+from gradserve.progress import stop_reason
+from gradserve.records import Record
 from gradserve.results import ClassScore, Metadata, class_score, metadata
+from gradserve.running import AsyncRunning, Running
 from gradserve.streams import AsyncStream, Stream
 from gradserve.v1 import maximize_pb2
 
 
 @dataclass(frozen=True, eq=False)
-class Progress:
-    """A step was taken.
-
-    Attributes:
-        step: Steps taken, from 1.
-        step_count: Steps to take in all.
-        value: What is optimised, before this step.
-        preview: The images as they are, side by side; None at other than preview steps.
-        elapsed_seconds: Time since the job started.
-    """
-
-    step: int
-    step_count: int
-    value: float
-    preview: PIL.Image.Image | None
-    elapsed_seconds: float
-
-
-@dataclass(frozen=True, eq=False)
-class Perturbation:
+class Perturbation(Record):
     """How the result differs from the image given.
 
     Attributes:
@@ -57,7 +38,7 @@ class Perturbation:
 
 
 @dataclass(frozen=True, eq=False)
-class MaximizeResult:
+class MaximizeResult(Record):
     """The images found. Shows itself in a notebook.
 
     Attributes:
@@ -98,115 +79,30 @@ class MaximizeResult:
         self.image.save(path)
 
     def _repr_png_(self) -> bytes:
-        file = BytesIO()
-        self.image.save(file, "PNG")
-        return file.getvalue()
+        return png(self.image)
 
 
-class Maximization(Iterator["Progress | MaximizeResult"]):
-    """A running maximisation: iterate for each `Progress` and, last, the `MaximizeResult`.
-
-    A reader that falls behind misses steps and gets the newest, unless it asked for every event. `with` and `cancel`
-    end the call early; so does the end of this object.
-    """
+class Maximization(Running[MaximizeResult]):
+    """A running maximisation."""
 
     def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._result: MaximizeResult | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self.cancel()
-
-    def __next__(self) -> Progress | MaximizeResult:
-        """Waits for the next event.
-
-        Raises:
-            GradserveError: The call failed.
-        """
-        event = _event(next(self._stream))
-        if isinstance(event, MaximizeResult):
-            self._result = event
-        return event
-
-    def result(self) -> MaximizeResult:
-        """Skips to the end and returns the result.
-
-        Raises:
-            GradserveError: The call failed.
-        """
-        for _ in self:
-            pass
-        assert self._result is not None, "a stream that ends well ends with a result"
-        return self._result
-
-    def cancel(self) -> None:
-        """Ends the call; the server stops at the next step. What was not read yet can be read still."""
-        self._stream.cancel()
+        super().__init__(stream, _result)
 
 
-class AsyncMaximization(AsyncIterator["Progress | MaximizeResult"]):
-    """`Maximization` for asyncio: `async for`, `async with`, and `await ... .result()`.
-
-    Its events are read in the event loop: a program that blocks the loop gets what came meanwhile only afterwards.
-    """
+class AsyncMaximization(AsyncRunning[MaximizeResult]):
+    """A running maximisation, for asyncio."""
 
     def __init__(self, stream: AsyncStream) -> None:
-        self._stream = stream
-        self._result: MaximizeResult | None = None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *raised: object) -> None:
-        self.cancel()
-
-    async def __anext__(self) -> Progress | MaximizeResult:
-        """Waits for the next event. To cancel the wait is to cancel the call. Raises as `Maximization`."""
-        event = _event(await anext(self._stream))
-        if isinstance(event, MaximizeResult):
-            self._result = event
-        return event
-
-    async def result(self) -> MaximizeResult:
-        """Skips to the end and returns the result. Raises as `Maximization`."""
-        async for _ in self:
-            pass
-        assert self._result is not None, "a stream that ends well ends with a result"
-        return self._result
-
-    def cancel(self) -> None:
-        """Ends the call; the server stops at the next step. What was not read yet can be read still."""
-        self._stream.cancel()
-
-
-def _event(response: maximize_pb2.MaximizeResponse) -> Progress | MaximizeResult:
-    if response.WhichOneof("event") == "result":
-        return _result(response.result)
-    return progress(response.progress)
-
-
-def progress(message: maximize_pb2.Progress) -> Progress:
-    """Returns the progress in a message."""
-    return Progress(
-        step=message.step,
-        step_count=message.step_count,
-        value=message.objective_value,
-        preview=to_picture(message.preview) if message.HasField("preview") else None,
-        elapsed_seconds=message.elapsed_duration.ToTimedelta().total_seconds(),
-    )
+        super().__init__(stream, _result)
 
 
 def _result(result: maximize_pb2.MaximizeResult) -> MaximizeResult:
-    reason = maximize_pb2.StopReason.Name(result.stop_reason)
     return MaximizeResult(
         images=tuple(map(to_picture, result.images)),
         pixels=tuple(map(to_array, result.pixels)),
         values=np.array(result.values, np.float32),
         predictions=tuple(map(class_score, result.predictions)),
-        stop_reason=reason.removeprefix("STOP_REASON_").lower(),
+        stop_reason=stop_reason(result.stop_reason),
         perturbation=_perturbation(result.perturbation) if result.HasField("perturbation") else None,
         metadata=metadata(result.metadata),
     )

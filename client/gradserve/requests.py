@@ -7,10 +7,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from gradserve.images import ImageLike, to_message
+from gradserve.method import Method, MethodLike
 from gradserve.v1 import explain_pb2, image_pb2
 
-MethodLike = str | tuple[str, Mapping[str, Any]]
-"""A method: its name, or its name with its parameters by their proto names."""
 TargetLike = int | str | Mapping[str, Any]
 """What to explain: the index or the label of a class, or another target by the names of `Target`'s fields, for example
 `{"contrast": {"explained": {"class_label": "espresso"}}}` or `{"unit": {"layer": "layer3", "channel": 7}}`,
@@ -21,7 +20,7 @@ METHODS = tuple(field.name for field in explain_pb2.Method.DESCRIPTOR.oneofs_by_
 
 
 def explain_request(
-    image: ImageLike,
+    image: ImageLike | None,
     methods: Sequence[MethodLike],
     targets: Sequence[TargetLike],
     *,
@@ -33,7 +32,7 @@ def explain_request(
     seed: int | None,
     prediction_count: int | None,
 ) -> explain_pb2.ExplainRequest:
-    """Builds an Explain request. Arguments as in `Client.explain_many`.
+    """Builds an Explain request. Arguments as in `Client.explain_many`; with no image it is one for `with_image`.
 
     Raises:
         TypeError: A method or a parameter does not exist.
@@ -41,7 +40,7 @@ def explain_request(
     """
     request = explain_pb2.ExplainRequest(
         model=model or "",
-        image=to_message(image),
+        image=None if image is None else to_message(image),
         methods=[_method(method) for method in methods],
         targets=[_target(target) for target in targets],
         seed=seed,
@@ -57,9 +56,16 @@ def explain_request(
     return request
 
 
+def with_image(request: explain_pb2.ExplainRequest, image: ImageLike) -> explain_pb2.ExplainRequest:
+    """Returns the same request about an image. Raises as `images.to_message`."""
+    asked = explain_pb2.ExplainRequest(image=to_message(image))
+    asked.MergeFrom(request)
+    return asked
+
+
 def with_layer(method: MethodLike, layer: str | None, parameters: Mapping[str, Any]) -> MethodLike:
     """Returns a method with further parameters, a layer among them if one is given."""
-    name, given = (method, {}) if isinstance(method, str) else method
+    name, given = _name_and_parameters(method)
     return name, {**given, **parameters, **({} if layer is None else {"layers": [layer]})}
 
 
@@ -82,13 +88,19 @@ def _set(message: Message, value: Any) -> None:
         _choose(message, value)
 
 
-def _choose(message: Message, choice: str | tuple[str, Any]) -> None:
+def _choose(message: Message, choice: str | tuple[str, Any] | Method) -> None:
     """Sets one member of a message's oneof: by its name, or by its name and what it holds."""
-    name, given = (choice, {}) if isinstance(choice, str) else choice
+    name, given = _name_and_parameters(choice)
     if name not in message.DESCRIPTOR.fields_by_name:
         known = tuple(message.DESCRIPTOR.fields_by_name)
         raise TypeError(f"no {message.DESCRIPTOR.name.lower()} {name!r}; nearest: {_nearest(name, known)}")
     _set(getattr(message, name), given)
+
+
+def _name_and_parameters(choice: str | tuple[str, Any] | Method) -> tuple[str, Any]:
+    if isinstance(choice, Method):
+        return choice.name, choice.parameters()
+    return (choice, {}) if isinstance(choice, str) else choice
 
 
 def _target(target: TargetLike) -> explain_pb2.Target:

@@ -1,7 +1,6 @@
 """What a call returns."""
 
 from dataclasses import dataclass
-from io import BytesIO
 from os import PathLike
 from pathlib import Path
 
@@ -9,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from gradserve.images import to_array, to_picture
+from gradserve.figure import figure
+from gradserve.images import png, to_array, to_picture
+from gradserve.records import Record
 from gradserve.v1 import common_pb2, explain_pb2, model_pb2
 
 
 @dataclass(frozen=True)
-class ClassScore:
+class ClassScore(Record):
     """A class with what the model says of it.
 
     Attributes:
@@ -31,7 +32,7 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
-class Metadata:
+class Metadata(Record):
     """How an answer was computed.
 
     Attributes:
@@ -45,6 +46,7 @@ class Metadata:
         pass_count: Number of those passes.
         mean_pass_rows: Mean number of rows in them, those of other callers included.
         mean_pass_programs: Mean number of programs in them, those of other callers included.
+        cached: Whether this was computed for an earlier request, whose seed, durations and passes these are.
     """
 
     model: str
@@ -57,10 +59,11 @@ class Metadata:
     pass_count: int
     mean_pass_rows: float
     mean_pass_programs: float
+    cached: bool = False
 
 
 @dataclass(frozen=True)
-class Consistency:
+class Consistency(Record):
     """Agreement of prediction and map under one transform of the image.
 
     Attributes:
@@ -79,7 +82,7 @@ class Consistency:
 
 
 @dataclass(frozen=True)
-class TrustReport:
+class TrustReport(Record):
     """What is known about the reliability of one explanation; None where it was not asked for or has no meaning.
 
     Attributes:
@@ -104,7 +107,7 @@ class TrustReport:
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Record):
     """One method's answer for one target. Shows itself in a notebook.
 
     Attributes:
@@ -132,6 +135,12 @@ class Explanation:
     trust: TrustReport | None
     metadata: Metadata
 
+    @property
+    def title(self) -> str:
+        """Method, what was explained, and its probability: `grad_cam of espresso: 93.1%`."""
+        probability = f": {self.target.probability:.1%}" if self.target else ""
+        return f"{self.method} of {self.description}{probability}"
+
     def save(self, path: str | PathLike[str]) -> None:
         """Saves the overlay in the format the name ends with, or the heatmap for a name that ends with `.npy`.
 
@@ -147,15 +156,16 @@ class Explanation:
             self.overlay.save(path)
 
     def _repr_png_(self) -> bytes | None:
+        return None if self.overlay is None else png(self.overlay)
+
+    def _repr_html_(self) -> str | None:
         if self.overlay is None:
             return None
-        file = BytesIO()
-        self.overlay.save(file, "PNG")
-        return file.getvalue()
+        return figure(self.overlay, [self.title, *([self.trust.summary] if self.trust else [])])
 
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(Record):
     """A layer of a model.
 
     Attributes:
@@ -170,7 +180,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class MethodSupport:
+class MethodSupport(Record):
     """What a method can do with a model.
 
     Attributes:
@@ -187,7 +197,22 @@ class MethodSupport:
 
 
 @dataclass(frozen=True)
-class Model:
+class Cost(Record):
+    """What a pass over a model was measured to take.
+
+    Attributes:
+        rows: Rows in the pass.
+        forward_ms: Milliseconds of a forward pass.
+        gradient_ms: Milliseconds of a forward and a backward pass; 0 for a stylizer.
+    """
+
+    rows: int
+    forward_ms: float
+    gradient_ms: float
+
+
+@dataclass(frozen=True)
+class Model(Record):
     """A model that a server serves.
 
     Attributes:
@@ -207,6 +232,7 @@ class Model:
         version_number: Number of the version in the model repository; 0 when it has none.
         state: `ready`, `loading`, `failed` or `unloaded`.
         state_message: Why it failed, or why newer files of it are not served.
+        costs: Measured cost by size of pass; empty when nothing was measured.
     """
 
     name: str
@@ -225,6 +251,7 @@ class Model:
     version_number: int = 0
     state: str = "ready"
     state_message: str = ""
+    costs: tuple[Cost, ...] = ()
 
 
 def explanations(response: explain_pb2.ExplainResponse) -> list[Explanation]:
@@ -273,6 +300,7 @@ def models(response: model_pb2.ListModelsResponse) -> list[Model]:
             version_number=model.version_number,
             state=model_pb2.ModelState.Name(model.state).removeprefix("MODEL_STATE_").lower(),
             state_message=model.state_message,
+            costs=tuple(Cost(point.rows, point.forward_ms, point.gradient_ms) for point in model.calibration.points),
         )
         for model in response.models
     ]
@@ -333,4 +361,5 @@ def metadata(facts: common_pb2.Metadata) -> Metadata:
         pass_count=facts.pass_count,
         mean_pass_rows=facts.mean_pass_rows,
         mean_pass_programs=facts.mean_pass_programs,
+        cached=facts.cached,
     )

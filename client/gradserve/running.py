@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Generic, Self, TypeVar
 
-from gradserve.maximization import Progress, progress
+from gradserve.progress import Progress, progress
 from gradserve.streams import AsyncStream, Stream
 
 Result = TypeVar("Result")
@@ -74,7 +74,10 @@ class Running(Iterator["Progress | Result"], Generic[Result]):
 
 
 class AsyncRunning(AsyncIterator["Progress | Result"], Generic[Result]):
-    """`Running` for asyncio: `async for`, `async with`, and `await ... .result()`."""
+    """`Running` for asyncio: `async for`, `async with`, and `await ... .result()`.
+
+    Its events are read in the event loop: a program that blocks the loop gets what came meanwhile only afterwards.
+    """
 
     def __init__(self, stream: AsyncStream, read: Callable[[Any], Result]) -> None:
         self._stream = stream

@@ -1,22 +1,23 @@
 """What `stylize` returns: events as they come, then the result."""
 
 from dataclasses import dataclass
-from io import BytesIO
 from os import PathLike
 
 import numpy as np
 import numpy.typing as npt
 import PIL.Image
 
-from gradserve.images import to_picture
+from gradserve.images import png, to_picture
+from gradserve.progress import stop_reason
+from gradserve.records import Record
 from gradserve.results import Metadata, metadata
 from gradserve.running import AsyncRunning, Running
 from gradserve.streams import AsyncStream, Stream
-from gradserve.v1 import maximize_pb2, stylize_pb2
+from gradserve.v1 import stylize_pb2
 
 
 @dataclass(frozen=True)
-class LossTerms:
+class LossTerms(Record):
     """Terms of the loss of the result, unweighted.
 
     Attributes:
@@ -31,7 +32,7 @@ class LossTerms:
 
 
 @dataclass(frozen=True, eq=False)
-class StylizeResult:
+class StylizeResult(Record):
     """The stylised image. Shows itself in a notebook.
 
     Attributes:
@@ -53,9 +54,7 @@ class StylizeResult:
         self.image.save(path)
 
     def _repr_png_(self) -> bytes:
-        file = BytesIO()
-        self.image.save(file, "PNG")
-        return file.getvalue()
+        return png(self.image)
 
 
 class Stylization(Running[StylizeResult]):
@@ -80,6 +79,6 @@ def _result(result: stylize_pb2.StylizeResult) -> StylizeResult:
         loss_terms=(
             LossTerms(terms.content, terms.style, terms.total_variation) if result.HasField("loss_terms") else None
         ),
-        stop_reason=maximize_pb2.StopReason.Name(result.stop_reason).removeprefix("STOP_REASON_").lower(),
+        stop_reason=stop_reason(result.stop_reason),
         metadata=metadata(result.metadata),
     )

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +266,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device="cuda:0" if parsed.gpus else "cpu",
             models=parsed.models.resolve() if parsed.models else None,
             pass_rows=parsed.pass_rows,
+            # The one caller sends a whole batch, and waits for as long as it takes.
             queue_size=max(1024, parsed.batch),
+            interactive_queue_seconds=inf,
         )
     except ValueError as error:
         print(error, file=sys.stderr)

@@ -12,12 +12,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from gradserve_server.scheduling.allocator import keep_freed_memory
 
     allocator = keep_freed_memory()
-    from gradserve_server.commands import check_model, convert_weights, sanity_check, serve, train_stylizer
+    from gradserve_server.commands import check_model, convert_weights, hash_token, sanity_check, serve, train_stylizer
 
     commands: dict[str, Any] = {
         "serve": serve,
         "check-model": check_model,
         "convert-weights": convert_weights,
+        "hash-token": hash_token,
         "sanity-check": sanity_check,
         "train-stylizer": train_stylizer,
     }

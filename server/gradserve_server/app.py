@@ -4,17 +4,21 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Collection
+import tempfile
+from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
+import grpc
 from grpc import aio
+from grpc_channelz.v1 import channelz
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import disable_created_metrics, start_http_server
 
 from gradserve.v1 import explainer_service_pb2, explainer_service_pb2_grpc
 from gradserve_server.config import Settings
-from gradserve_server.errors import Unavailable
+from gradserve_server.errors import Misconfigured, Unavailable
 from gradserve_server.models.failure import ModelLoadError
 from gradserve_server.models.folder import Listing
 from gradserve_server.models.model import Model
@@ -24,9 +28,20 @@ from gradserve_server.models.specification import Allowed
 from gradserve_server.models.stylizer import read_stylizer_specs
 from gradserve_server.observability.health import Health
 from gradserve_server.observability.metrics import Metrics
+from gradserve_server.observability.tracing import Tracing
+from gradserve_server.rpc.answer_cache import AnswerCache
+from gradserve_server.rpc.credentials import CertificateFiles, RotatedCertificates
 from gradserve_server.rpc.interceptors import Interceptor
 from gradserve_server.rpc.servicer import ExplainerService
+from gradserve_server.rpc.stream_limit import StreamLimit
+from gradserve_server.rpc.tenants import Authentication
+from gradserve_server.rpc.tokens import Tokens
+from gradserve_server.scheduling.admission import Bounds
+from gradserve_server.scheduling.job import Priority
 from gradserve_server.scheduling.worker import Worker
+
+if TYPE_CHECKING:
+    from gradserve_server.ui.page import Page
 
 _DESCRIPTOR = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"]
 SERVICE = _DESCRIPTOR.full_name
@@ -42,18 +57,32 @@ class Server:
     Attributes:
         port: Port of the service.
         metrics_port: Port of the metrics.
+        operations_port: Port of health in plain text; 0 without one.
+        page: The page to look at; None without one.
         metrics: What is counted.
         worker: Where programs run.
     """
 
     def __init__(self, settings: Settings) -> None:
+        """Reads the files of certificates and tokens.
+
+        Raises:
+            Misconfigured: They cannot be used.
+        """
         disable_created_metrics()  # type: ignore[no-untyped-call]  # time of creation says nothing here
         self.metrics = Metrics()
         self.worker = Worker(
-            settings.device, self.metrics, queue_size=settings.queue_size, pass_rows=settings.pass_rows or None
+            settings.device,
+            self.metrics,
+            bounds=_bounds(settings),
+            pass_rows=settings.pass_rows or None,
+            calibration_cache=settings.calibration_cache,
+            wedged_seconds=settings.wedged_seconds,
         )
         self.port = 0
         self.metrics_port = 0
+        self.operations_port = 0
+        self.page: Page | None = None
         self._settings = settings
         # One thread for each core: what runs in it is Pillow and numpy, which release the interpreter's lock.
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="imaging")
@@ -65,14 +94,26 @@ class Server:
             requested=self._ask,
         )
         self._asked = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed = asyncio.Event()
+        """Set once the worker is given up: the process should end, and another take its place."""
         self._ready = False
-        self._servicer = ExplainerService(self.worker, self._pool, settings, self._served)
-        self._interceptor = Interceptor(SERVICE, self.metrics)
+        self._servicer = ExplainerService(
+            self.worker, self._pool, settings, self._served, AnswerCache(settings.answer_cache_bytes, self.metrics)
+        )
+        self._credentials = _credentials(settings)
+        self._tracing = _tracing(settings.traces)
+        authentication = Authentication(
+            Tokens(settings.tokens) if settings.tokens else None,
+            certificates=settings.tls_client_authorities is not None,
+        )
+        streams = StreamLimit(settings.streams)
+        self._interceptor = Interceptor(SERVICE, self.metrics, authentication, streams, self._tracing)
         for method in _DESCRIPTOR.methods:
             self._interceptor.expect(method.name, streams=method.server_streaming)
         self._health = Health(SERVICE)
         self._server = aio.server(interceptors=[self._interceptor], options=_options(settings))
+        self._operations = aio.server(options=[("grpc.so_reuseport", 0)])
 
     async def start(self) -> None:
         """Listens, loads the models, and is ready.
@@ -88,14 +129,22 @@ class Server:
         if twice := {listing.name for listing in listings} & {spec.name for spec in stylizers}:
             raise ModelLoadError(f"{min(twice)!r} is the name of a model and of a stylizer: rename one")
         self.worker.start()
+        self._tasks.append(asyncio.create_task(self._watch()))
         explainer_service_pb2_grpc.add_ExplainerServiceServicer_to_server(self._servicer, self._server)
-        await self._health.add_to(self._server)
+        await self._health.start()
+        self._health.add_to(self._server)
         reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server)
-        try:
-            self.port = self._server.add_insecure_port(settings.listen)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {settings.listen}: is another server running there?") from error
+        if settings.operations:
+            self._health.add_to(self._operations)
+            channelz.add_channelz_servicer(self._operations)
+            self.operations_port = _listen(self._operations, settings.operations, None)
+            await self._operations.start()
+        self.port = _listen(self._server, settings.listen, self._credentials)
+        if settings.ui:
+            self._add_page(settings)
         await self._server.start()
+        if settings.tokens and not self._credentials:
+            log.warning("tokens travel in plain text: set tls_certificate, unless a proxy beside this process has TLS")
         host, _, port = settings.metrics.rpartition(":")
         self._metrics_server, self._metrics_thread = start_http_server(int(port), host, self.metrics.registry)
         self.metrics_port = self._metrics_server.server_port
@@ -107,10 +156,33 @@ class Server:
             raise ModelLoadError(failures[0])
         self._log_models()
         if settings.models is not None and settings.poll_seconds > 0:
-            self._following = asyncio.create_task(self._follow())
+            self._tasks.append(asyncio.create_task(self._follow()))
         self._ready = True
+        if self.page is not None:
+            await self.page.start()
+            log.info("page on http://%s:%d/", settings.ui.rpartition(":")[0], self.page.port)
         await self._health.set_ready(True)
-        log.info("serving on port %d, metrics on port %d", self.port, self.metrics_port)
+        log.info(
+            "serving on port %d, metrics on port %d, operations on port %d",
+            self.port,
+            self.metrics_port,
+            self.operations_port,
+        )
+
+    def _add_page(self, settings: Settings) -> None:
+        """Gives the page a way to the service that only this process can take: a socket in a folder of its own."""
+        if settings.tokens or settings.tls_client_authorities:
+            raise OSError(
+                "ui: the page asks nobody who they are: it cannot be served with tokens or client authorities"
+            )
+        try:
+            from gradserve_server.ui.page import Page
+        except ModuleNotFoundError as error:
+            raise OSError("the page needs more packages: pip install 'gradserve[server,ui]'") from error
+        self._folder = tempfile.TemporaryDirectory(prefix="gradserve-")
+        service = f"unix:{self._folder.name}/page"
+        self._server.add_insecure_port(service)
+        self.page = Page(settings.ui, service, settings.image_bytes)
 
     def _served(self) -> Repository:
         if not self._ready:
@@ -148,6 +220,16 @@ class Server:
                 self.worker.forget((*served.models, *served.stylizers))
                 self._log_models(besides=(*before, *served.stylizers))
 
+    async def _watch(self) -> None:
+        """Gives the worker up when it hangs or has ended: says so to probes and callers."""
+        while self.worker.alive and not self.worker.overdue:
+            await asyncio.sleep(min(1.0, max(0.01, self._settings.wedged_seconds / 4)))
+        log.critical("the worker %s", "has not finished a pass for far too long" if self.worker.alive else "has failed")
+        await self._health.set_alive(False)
+        await self._health.set_ready(False)
+        self.worker.abandon(Unavailable("the server's worker has failed; another server answers"))
+        self.failed.set()
+
     def _log_models(self, besides: Collection[Model] = ()) -> None:
         repository = self._rollout.repository
         for model in (*repository.models, *repository.stylizers):
@@ -166,16 +248,23 @@ class Server:
 
     async def stop(self) -> None:
         """Says NOT_SERVING, refuses new requests, waits for those in flight, and stops."""
-        if self._following is not None:
-            self._following.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._health.set_ready(False)
         if not await self._interceptor.drain(self._settings.drain_seconds):
             log.warning("requests were still in flight after %g s", self._settings.drain_seconds)
+        if self.page is not None:
+            await self.page.stop()
         # The handlers have returned, but a large answer may still be on its way: a tenth of a second cut some off on a
         # busy machine. An open Health.Watch takes all of it.
         await self._server.stop(LAST_BYTES_SECONDS)
         await asyncio.to_thread(self.worker.stop)
         self._pool.shutdown()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.stop)
+        await self._operations.stop(None)
+        if self.page is not None:
+            self._folder.cleanup()
         if self.metrics_port:
             self._metrics_server.shutdown()
             self._metrics_server.server_close()
@@ -193,16 +282,68 @@ async def running(settings: Settings) -> AsyncIterator[Server]:
         await server.stop()
 
 
-async def serve(settings: Settings) -> None:
-    """Runs a server until SIGTERM or SIGINT, then drains it."""
+async def serve(settings: Settings, at_once: Callable[[], None]) -> bool:
+    """Runs a server until SIGTERM or SIGINT, then drains it.
+
+    Args:
+        settings: Its settings.
+        at_once: Called at a second signal: ends the process.
+
+    Returns:
+        Whether it ended because it was told to, and not because its worker was given up.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def signalled() -> None:
+        if stop.is_set():
+            log.warning("stopped at once")
+            at_once()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with running(settings):
-        await stop.wait()
+        loop.add_signal_handler(number, signalled)
+    async with running(settings) as server:
+        ends = [asyncio.ensure_future(event.wait()) for event in (stop, server.failed)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
         log.info("draining")
     log.info("stopped")
+    return not (server.failed.is_set() or server.worker.overdue)
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    certificate, key, authorities = settings.tls_certificate, settings.tls_key, settings.tls_client_authorities
+    if certificate is None and key is None and authorities is None:
+        return None
+    if certificate is None or key is None:
+        raise Misconfigured("TLS needs both tls_certificate and tls_key")
+    return RotatedCertificates(CertificateFiles(certificate, key, authorities)).credentials()
+
+
+def _tracing(endpoint: str) -> Tracing | None:
+    try:
+        return Tracing(endpoint) if endpoint else None
+    except ImportError as error:
+        raise Misconfigured("traces need the extra: pip install 'gradserve[server,tracing]'") from error
+
+
+def _bounds(settings: Settings) -> Bounds:
+    seconds = {
+        Priority.INTERACTIVE: settings.interactive_queue_seconds,
+        Priority.ITERATIVE: settings.iterative_queue_seconds,
+    }
+    return Bounds(settings.queue_size, seconds, settings.tenant_share)
+
+
+def _listen(server: aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    try:
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {address}: is another server running there?") from error
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
@@ -216,5 +357,5 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", 600_000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
     ]

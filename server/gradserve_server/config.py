@@ -9,6 +9,8 @@ from typing import Any
 
 ENVIRONMENT_PREFIX = "GRADSERVE_"
 
+LOG_FORMATS = ("text", "json")
+
 LIMITS = ("methods", "targets", "objectives", "steps", "images", "maximize_pixels")
 """Settings that a model can have lower."""
 
@@ -25,36 +27,79 @@ def _truth(text: str | bool) -> bool:
     raise argparse.ArgumentTypeError(f"must be true or false, not {text!r}")
 
 
+def _log_format(text: str) -> str:
+    if text not in LOG_FORMATS:
+        raise argparse.ArgumentTypeError(f"must be {' or '.join(LOG_FORMATS)}, not {text!r}")
+    return text
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a server serves."""
 
     listen: str = _setting("127.0.0.1:50051", "address of the service, HOST:PORT; port 0 takes a free one")
     metrics: str = _setting("127.0.0.1:9090", "address of the Prometheus metrics, HOST:PORT; port 0 takes a free one")
+    operations: str = _setting(
+        "", "address of health and channelz in plain text, HOST:PORT, for probes; without it health is with the service"
+    )
+    tls_certificate: Path | None = _setting(None, "PEM file of the certificate; without it the service is plain", Path)
+    tls_key: Path | None = _setting(None, "PEM file of the certificate's private key", Path)
+    tls_client_authorities: Path | None = _setting(
+        None, "PEM file of the authorities whose certificates callers must show; without it they need none", Path
+    )
+    tokens: Path | None = _setting(
+        None, "file of names and hashed tokens, of which each call must carry one; without it none needs one", Path
+    )
+    ui: str = _setting("", "address of the page to look at, HOST:PORT; port 0 takes a free one; empty for no page")
     models: Path | None = _setting(
         None, "models.toml or folder of models to serve; without it the embedded one is served", Path
     )
     device: str = _setting("auto", "device that computes: cpu, cuda:0, or auto for a GPU if there is one")
     pass_rows: int = _setting(0, "rows per pass; 0 for what calibration finds", int)
-    queue_size: int = _setting(1024, "largest number of programs live or waiting; one more is refused", int)
+    calibration_cache: Path | None = _setting(
+        None,
+        "folder that keeps measured costs of passes, so that a restart is quick; without it they are forgotten",
+        Path,
+    )
+    queue_size: int = _setting(1024, "largest number of requests being decoded, waiting and computed", int)
+    interactive_queue_seconds: float = _setting(
+        60.0, "most work of Explain that may wait, in seconds of the device", float
+    )
+    iterative_queue_seconds: float = _setting(
+        1800.0, "most work of Maximize and Stylize that may wait, in seconds of the device", float
+    )
+    tenant_share: float = _setting(1.0, "part of each of the two that one tenant may have, 0..1", float)
+    answer_cache_bytes: int = _setting(0, "bytes of answers of Explain to keep for the same requests; 0 for none", int)
     image_bytes: int = _setting(32 << 20, "largest encoded image or array of pixels in bytes", int)
     image_pixels: int = _setting(50_000_000, "largest number of pixels of an image", int)
     heatmap_bytes: int = _setting(64 << 20, "largest total size of the heatmaps of one answer in bytes", int)
     methods: int = _setting(32, "largest number of methods in one request", int)
     targets: int = _setting(20, "largest number of targets in one request", int)
+    rows: int = _setting(100_000, "most work of one Explain request, in rows of one gradient", int)
+    layers: int = _setting(32, "largest number of layers that one method or term names", int)
+    previews: int = _setting(2048, "largest number of previews of one stream", int)
+    decode_seconds: float = _setting(5.0, "longest time of a processor to decode one image, in seconds", float)
     objectives: int = _setting(16, "largest number of objectives in one request", int)
     steps: int = _setting(2048, "largest number of steps of an iterative request", int)
     images: int = _setting(16, "largest number of images optimised together", int)
     maximize_pixels: int = _setting(4 << 20, "largest number of pixels of all images of one Maximize request", int)
     stylize_side_px: int = _setting(1024, "longer side of a stylised image in pixels at most", int)
     stylizer_pixels: int = _setting(24_000_000, "largest number of pixels of a picture that a stylizer makes", int)
+    streams: int = _setting(256, "largest number of Maximize and Stylize streams of one tenant at once", int)
     default_model: str = _setting("", "model of requests that name none; without it the first")
     poll_seconds: float = _setting(5.0, "time between looks at the models for changes, in seconds; 0 for none", float)
     model_bytes: int = _setting(0, "bytes of weights above which idle models are unloaded; 0 for no bound", int)
     allow_python_models: bool = _setting(False, "whether a model may be a Python factory, which runs its code", _truth)
     allow_downloads: bool = _setting(False, "whether torchvision may download weights by name", _truth)
     drain_seconds: float = _setting(30.0, "time for requests in flight to end after SIGTERM, in seconds", float)
+    wedged_seconds: float = _setting(
+        120.0, "how much longer than expected a pass may take before the process gives itself up, in seconds", float
+    )
+    traces: str = _setting(
+        "", "collector of traces, OTLP over gRPC, http://HOST:4317; without it none are made (extra `tracing`)"
+    )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR")
+    log_format: str = _setting("text", "text, or json: one object a line", _log_format)
 
     def within(self, limits: Mapping[str, int]) -> "Settings":
         """Returns these settings with lower limits where `limits`, by setting, has them."""

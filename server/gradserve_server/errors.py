@@ -70,7 +70,7 @@ class Overloaded(RequestError):
     default_reason = "QUEUE_FULL"
 
     def __init__(self, message: str, *, retry_seconds: float, reason: str = "") -> None:
-        super().__init__(message, reason=reason)
+        super().__init__(message, reason=reason, metadata={"retry_seconds": f"{retry_seconds:.3f}"})
         self.retry_seconds = retry_seconds
 
 
@@ -86,10 +86,20 @@ class Expired(RequestError):
     default_reason = "DEADLINE_EXCEEDED"
 
 
+class Unauthenticated(RequestError):
+    """It is not known whose request it is."""
+
+    default_reason = "UNAUTHENTICATED"
+
+
 class NotFinite(RequestError):
     """The computation produced a number that is not finite."""
 
     default_reason = "NOT_FINITE"
+
+
+class Misconfigured(Exception):
+    """A setting, or a file that one names, cannot be used. Of the operator's doing, not a caller's."""
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:

@@ -17,9 +17,15 @@ _FIELDS = {
     ("gateway.networking.k8s.io/v1", "Gateway"): """
         spec.gatewayClassName spec.listeners.name spec.listeners.port spec.listeners.protocol spec.listeners.hostname
         spec.listeners.allowedRoutes.namespaces.from spec.listeners.tls.mode spec.listeners.tls.certificateRefs.name
+        spec.tls.backend.clientCertificateRef.name
         spec.tls.frontend.default.validation.mode spec.tls.frontend.default.validation.caCertificateRefs.group
         spec.tls.frontend.default.validation.caCertificateRefs.kind
         spec.tls.frontend.default.validation.caCertificateRefs.name
+    """,
+    ("gateway.networking.k8s.io/v1", "BackendTLSPolicy"): """
+        spec.targetRefs.group spec.targetRefs.kind spec.targetRefs.name spec.validation.hostname
+        spec.validation.caCertificateRefs.group spec.validation.caCertificateRefs.kind
+        spec.validation.caCertificateRefs.name
     """,
     ("gateway.networking.k8s.io/v1", "GRPCRoute"): """
         spec.parentRefs.name spec.hostnames spec.rules.matches.method.service spec.rules.backendRefs.name

@@ -108,6 +108,7 @@ def test_ports_exist(manifests: tuple[Manifest, ...]) -> None:
     settings = _settings(manifests)
     assert ports == {
         "grpc": int(settings.listen.rpartition(":")[2]),
+        "operations": int(settings.operations.rpartition(":")[2]),
         "metrics": int(settings.metrics.rpartition(":")[2]),
     }
     everywhere = {port["name"] for pod in pods(manifests) for port in pod["spec"]["containers"][0]["ports"]}
@@ -134,7 +135,8 @@ def test_probes_ask_for_names_that_the_server_answers(manifests: tuple[Manifest,
         "readiness": SERVICE,
         "liveness": LIVENESS,
     }
-    (port,) = [port["containerPort"] for port in container["ports"] if port["name"] == "grpc"]
+    # Where neither certificate nor token is asked for.
+    (port,) = [port["containerPort"] for port in container["ports"] if port["name"] == "operations"]
     assert {probe["port"] for probe in asked.values()} == {port}
 
 
@@ -163,14 +165,16 @@ def test_pods_meet_the_restricted_standard_and_cannot_write(manifests: tuple[Man
         assert spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         volumes = {volume["name"]: volume for volume in spec["volumes"]}
-        assert all(set(volume) & {"emptyDir", "persistentVolumeClaim", "image"} for volume in volumes.values())
+        assert all(
+            set(volume) & {"emptyDir", "persistentVolumeClaim", "image", "secret"} for volume in volumes.values()
+        )
         for container in spec["containers"]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
             assert context["readOnlyRootFilesystem"] is True
             assert context["capabilities"] == {"drop": ["ALL"]}
             for mount in container["volumeMounts"]:
-                assert mount["readOnly"] if mount["name"] == "models" else "emptyDir" in volumes[mount["name"]]
+                assert mount.get("readOnly") or "emptyDir" in volumes[mount["name"]]
 
 
 def test_one_process_has_one_device_and_reserves_what_it_uses(manifests: tuple[Manifest, ...]) -> None:
@@ -215,6 +219,44 @@ def test_certificates_are_where_they_are_looked_for(manifests: tuple[Manifest, .
             gateway["spec"].get("tls", {}).get("frontend", {}).get("default", {}).get("validation", {})
         ).get("caCertificateRefs", []):
             assert reference["name"] in secrets
+
+
+def test_what_the_server_shows_is_a_certificate_for_the_names_callers_use(manifests: tuple[Manifest, ...]) -> None:
+    (namespace,) = of_kind(manifests, "Namespace")
+    certificates = {one["spec"]["secretName"]: one["spec"] for one in of_kind(manifests, "Certificate")}
+    settings = _settings(manifests)
+    secured = settings.tls_certificate is not None
+    assert secured == bool(certificates)
+    for service in of_kind(manifests, "Service"):
+        if service["metadata"]["name"].startswith("gradserve"):
+            assert not secured or "appProtocol" not in service["spec"]["ports"][0]
+    if not secured:
+        return
+    volumes = {one["name"]: one for one in explainer(manifests)["spec"]["template"]["spec"]["volumes"]}
+    (mount,) = [one for one in _container(manifests)["volumeMounts"] if one["name"] == "certificates"]
+    for path in (settings.tls_certificate, settings.tls_key, settings.tls_client_authorities):
+        assert path is not None
+        assert str(path.parent) == mount["mountPath"]
+    shown = certificates[volumes["certificates"]["secret"]["secretName"]]
+    for service in of_kind(manifests, "Service"):
+        assert f"{service['metadata']['name']}.{namespace['metadata']['name']}" in shown["dnsNames"]
+    (policy,) = of_kind(manifests, "BackendTLSPolicy")
+    assert policy["spec"]["validation"]["hostname"] in shown["dnsNames"]
+    (gateway,) = of_kind(manifests, "Gateway")
+    presented = certificates[gateway["spec"]["tls"]["backend"]["clientCertificateRef"]["name"]]
+    assert "client auth" in presented["usages"]
+    # Who has no common name is nobody, and the server refuses them.
+    assert all("commonName" in one for one in certificates.values() if "client auth" in one.get("usages", ()))
+
+
+def test_tokens_are_mounted_where_the_server_looks(tmp_path: Path) -> None:
+    manifests = with_components(tmp_path, "tokens")
+    path = _settings(manifests).tokens
+    assert path is not None
+    (mount,) = [one for one in _container(manifests)["volumeMounts"] if one["name"] == "tokens"]
+    # A file mounted by `subPath` never changes.
+    assert "subPath" not in mount
+    assert str(path.parent) == mount["mountPath"]
 
 
 def test_routes_go_to_listeners_by_service_name() -> None:

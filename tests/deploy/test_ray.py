@@ -44,18 +44,24 @@ def output(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """The results of a job whose worker was killed, that was then killed itself, and was run again."""
     folder = tmp_path_factory.mktemp("results") / "explained"
     first = Job(source, folder)
-    worker = first.worker()
-    until(lambda: len(parts(folder)) >= 2, "the first parts", 300)
-    os.kill(worker, signal.SIGKILL)
-    before = len(parts(folder))
-    assert first.worker(after=worker) != worker
-    until(lambda: len(parts(folder)) >= before + 2, "parts by another worker", 300)
-    first.kill()
+    try:
+        worker = first.worker()
+        until(lambda: len(parts(folder)) >= 2, "the first parts", 300)
+        os.kill(worker, signal.SIGKILL)
+        before = len(parts(folder))
+        assert first.worker(after=worker) != worker
+        until(lambda: len(parts(folder)) >= before + 2, "parts by another worker", 300)
+    finally:
+        first.kill()
     there = len(_rows(folder))
-    assert there < COUNT, "it was to be killed on its way"
     second = Job(source, folder)
     assert second.process.wait(600) == 0, second.said()
-    assert re.search(rf"{there} images are explained, {COUNT + 1 - there} to go", second.said())
+    resumed = re.search(r"(\d+) images are explained, (\d+) to go", second.said())
+    assert resumed, second.said()
+    explained, left = map(int, resumed.groups())
+    # A worker outlives its killed driver by a moment, and may finish a part.
+    assert there <= explained < COUNT, "it was to be killed on its way"
+    assert left == COUNT + 1 - explained
     assert "1 could not be read" in second.said()
     yield folder
 
@@ -73,7 +79,8 @@ class Job:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"},
+                # Ray makes its workers the last to be served; a busy machine would never get to them.
+                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_worker_niceness": "0"},
             )
 
     def said(self) -> str:

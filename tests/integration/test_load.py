@@ -23,7 +23,7 @@ def test_rates_one_after_another_with_a_plot(
     for path in paths:
         path.write_bytes(jpeg(path.stem))
     before = _handled(server, "OK")
-    flags = ["--rate", "8", "16", "--seconds", "0.5", "--no-overlay", "--plot", str(tmp_path / "load.png")]
+    flags = ["--rate", "8,16", "--seconds", "0.5", "--no-overlay", "--plot", str(tmp_path / "load.png")]
     assert main(["--address", address, "load", *map(str, paths), *flags]) == 0
     head, first, second, found, _ = capsys.readouterr().out.splitlines()
     assert head.split()[:3] == ["offered/s", "answered/s", "p50"]

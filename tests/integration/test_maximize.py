@@ -11,7 +11,8 @@ from gradserve import Client, aio, objectives
 from gradserve.cli import main
 from gradserve.errors import DeadlineExceeded, InvalidRequest, Unsupported
 from gradserve.images import to_message
-from gradserve.maximization import MaximizeResult, Progress
+from gradserve.maximization import MaximizeResult
+from gradserve.progress import Progress
 from gradserve_server.app import Server
 
 LABELS = {"grpc_type": "server_stream", "grpc_service": "gradserve.v1.ExplainerService", "grpc_method": "Maximize"}
@@ -270,7 +271,8 @@ async def test_eight_callers_reach_in_float32_what_each_reaches_alone(server: Se
 
 
 async def test_three_of_eight_cancelled_stop_costing_within_a_step(server: Server, address: str) -> None:
-    given = {"size": 128, "preset": "simonyan"}
+    # More than the usual deadline leaves time for, so that all are let in.
+    given = {"size": 128, "preset": "simonyan", "timeout": 3600}
     passes, rows = (sample(server, f"gradserve_pass_rows_{kind}") for kind in ("count", "sum"))
     async with aio.Client(address) as client:
         running = [
@@ -315,9 +317,7 @@ def test_the_command_saves_image_change_and_frames(
 
 @pytest.mark.parametrize("wrong", [["maximize"], ["maximize", "--class", "1", "--layer", "x"]])
 def test_a_wrong_command_line_says_so(address: str, wrong: list[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["--address", address, *wrong])
-    assert caught.value.code == 2
+    assert main(["--address", address, *wrong]) == 2
 
 
 def test_limits_are_listed(client: Client) -> None:

@@ -19,7 +19,8 @@ from tests.serving import sample
 
 from gradserve import Client, GradserveError, aio, objectives
 from gradserve.errors import DeadlineExceeded, InvalidRequest
-from gradserve.maximization import MaximizeResult, Progress
+from gradserve.maximization import MaximizeResult
+from gradserve.progress import Progress
 from gradserve.v1 import explainer_service_pb2_grpc, image_pb2, maximize_pb2
 from gradserve_server.app import Server
 from gradserve_server.rpc.streams import Frame

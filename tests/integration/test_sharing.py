@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -94,7 +95,7 @@ async def test_every_rpc_is_counted_once_it_ends(server: Server, address: str) -
     labels = {"grpc_type": "unary", "grpc_service": "gradserve.v1.ExplainerService", "grpc_method": "Explain"}
 
     def counts() -> dict[str, float]:
-        codes = ("OK", "InvalidArgument", "Cancelled", "DeadlineExceeded")
+        codes = ("OK", "InvalidArgument", "Cancelled", "DeadlineExceeded", "ResourceExhausted")
         handled = {code: sample(server, "grpc_server_handled_total", grpc_code=code, **labels) for code in codes}
         return handled | {"started": sample(server, "grpc_server_started_total", **labels)}
 
@@ -125,15 +126,15 @@ async def test_every_rpc_is_counted_once_it_ends(server: Server, address: str) -
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(address: str, server: Server) -> None:
     from gradserve.errors import Overloaded
 
-    worker = server.worker
-    original, worker._queue_size = worker._queue_size, 0
+    admission = server.worker.admission
+    original, admission.bounds = admission.bounds, replace(admission.bounds, programs=0)
     try:
         # Without the retries that the client makes by itself.
         async with aio.Client(address, options=[("grpc.enable_retries", 0)]) as client:
             with pytest.raises(Overloaded) as caught:
                 await client.explain(jpeg("coffee"))
     finally:
-        worker._queue_size = original
+        admission.bounds = original
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert caught.value.reason == "QUEUE_FULL"
     assert caught.value.retry_seconds >= 0.1

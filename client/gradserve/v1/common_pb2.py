@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19gradserve/v1/common.proto\x12\x0cgradserve.v1\x1a\x1egoogle/protobuf/duration.proto\"Z\n\nClassScore\x12\x13\n\x0b\x63lass_index\x18\x01 \x01(\x05\x12\x13\n\x0b\x63lass_label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\x12\r\n\x05logit\x18\x04 \x01(\x02\"\x91\x02\n\x08Metadata\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x12\x31\n\x0equeue_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10\x63ompute_duration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\npass_count\x18\x08 \x01(\x05\x12\x16\n\x0emean_pass_rows\x18\t \x01(\x02\x12\x1a\n\x12mean_pass_programs\x18\n \x01(\x02*\x8a\x01\n\x0e\x41\x63tivationRule\x12\x1f\n\x1b\x41\x43TIVATION_RULE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41\x43TIVATION_RULE_STANDARD\x10\x01\x12\x1d\n\x19\x41\x43TIVATION_RULE_DECONVNET\x10\x02\x12\x1a\n\x16\x41\x43TIVATION_RULE_GUIDED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19gradserve/v1/common.proto\x12\x0cgradserve.v1\x1a\x1egoogle/protobuf/duration.proto\"Z\n\nClassScore\x12\x13\n\x0b\x63lass_index\x18\x01 \x01(\x05\x12\x13\n\x0b\x63lass_label\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\x12\r\n\x05logit\x18\x04 \x01(\x02\"\xa1\x02\n\x08Metadata\x12\r\n\x05model\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x11\n\tprecision\x18\x04 \x01(\t\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x12\x31\n\x0equeue_duration\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x33\n\x10\x63ompute_duration\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\npass_count\x18\x08 \x01(\x05\x12\x16\n\x0emean_pass_rows\x18\t \x01(\x02\x12\x1a\n\x12mean_pass_programs\x18\n \x01(\x02\x12\x0e\n\x06\x63\x61\x63hed\x18\x0b \x01(\x08*\x8a\x01\n\x0e\x41\x63tivationRule\x12\x1f\n\x1b\x41\x43TIVATION_RULE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41\x43TIVATION_RULE_STANDARD\x10\x01\x12\x1d\n\x19\x41\x43TIVATION_RULE_DECONVNET\x10\x02\x12\x1a\n\x16\x41\x43TIVATION_RULE_GUIDED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradserve.v1.common_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACTIVATIONRULE']._serialized_start=444
-  _globals['_ACTIVATIONRULE']._serialized_end=582
+  _globals['_ACTIVATIONRULE']._serialized_start=460
+  _globals['_ACTIVATIONRULE']._serialized_end=598
   _globals['_CLASSSCORE']._serialized_start=75
   _globals['_CLASSSCORE']._serialized_end=165
   _globals['_METADATA']._serialized_start=168
-  _globals['_METADATA']._serialized_end=441
+  _globals['_METADATA']._serialized_end=457
 # @@protoc_insertion_point(module_scope)

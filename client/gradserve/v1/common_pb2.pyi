@@ -33,7 +33,7 @@ class ClassScore(_message.Message):
     def __init__(self, class_index: _Optional[int] = ..., class_label: _Optional[str] = ..., probability: _Optional[float] = ..., logit: _Optional[float] = ...) -> None: ...
 
 class Metadata(_message.Message):
-    __slots__ = ("model", "model_version", "device", "precision", "seed", "queue_duration", "compute_duration", "pass_count", "mean_pass_rows", "mean_pass_programs")
+    __slots__ = ("model", "model_version", "device", "precision", "seed", "queue_duration", "compute_duration", "pass_count", "mean_pass_rows", "mean_pass_programs", "cached")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class Metadata(_message.Message):
     PASS_COUNT_FIELD_NUMBER: _ClassVar[int]
     MEAN_PASS_ROWS_FIELD_NUMBER: _ClassVar[int]
     MEAN_PASS_PROGRAMS_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
     model: str
     model_version: str
     device: str
@@ -54,4 +55,5 @@ class Metadata(_message.Message):
     pass_count: int
     mean_pass_rows: float
     mean_pass_programs: float
-    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., seed: _Optional[int] = ..., queue_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., pass_count: _Optional[int] = ..., mean_pass_rows: _Optional[float] = ..., mean_pass_programs: _Optional[float] = ...) -> None: ...
+    cached: bool
+    def __init__(self, model: _Optional[str] = ..., model_version: _Optional[str] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., seed: _Optional[int] = ..., queue_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compute_duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., pass_count: _Optional[int] = ..., mean_pass_rows: _Optional[float] = ..., mean_pass_programs: _Optional[float] = ..., cached: bool = ...) -> None: ...

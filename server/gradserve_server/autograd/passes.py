@@ -123,11 +123,13 @@ def run(model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
     )
     stretches = _stretches(sizes)
     reader = AttentionReader(_fusions(bundles, stretches))
+    model.arithmetic.select(model.device)
     with torch.set_grad_enabled(key.sweeps > 0):
-        with rules.applied(), reader if reader.found else nullcontext():
+        forward = model.arithmetic.forward(model.device)
+        with rules.applied(), reader if reader.found else nullcontext(), forward:
             # A copy, because a model may change its input in place.
             logits = recorder.forward(key.network, leaf.clone())
-        outputs = _split(logits, recorder.activations, sizes)
+        outputs = _split(logits, recorder.activations, sizes, key.dtype)
         values = [_values(bundle, output) for bundle, output in zip(bundles, outputs, strict=True)]
         totals = [_total(bundles, values, sweep) for sweep in range(key.sweeps)]
 
@@ -142,7 +144,7 @@ def run(model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
             materialize_grads=True,
         )
         for root, gradient in zip(roots, found, strict=True):
-            gradients[sweep, root] = torch.split(gradient, sizes)
+            gradients[sweep, root] = torch.split(gradient.to(key.dtype), sizes)
 
     def answer(position: int, query: Query) -> Answer:
         output, derivative = outputs[position], query.derivative
@@ -182,14 +184,21 @@ def _replaced(bundles: Sequence[Bundle], sizes: Sequence[int]) -> dict[str, list
     return replaced
 
 
-def _split(logits: Tensor | None, activations: Mapping[str, Tensor], sizes: list[int]) -> list[Outputs]:
+def _split(
+    logits: Tensor | None, activations: Mapping[str, Tensor], sizes: list[int], dtype: torch.dtype
+) -> list[Outputs]:
     # One split per tensor: slicing inside autograd would cost a full-size zero tensor per slice.
-    logit_parts = torch.split(logits, sizes) if logits is not None else [None] * len(sizes)
-    parts = {name: torch.split(activation, sizes) for name, activation in activations.items()}
+    logit_parts = torch.split(logits.to(dtype), sizes) if logits is not None else [None] * len(sizes)
+    # What a pass in fewer bits found is read in the model's own: objectives and programs know one arithmetic.
+    parts = {name: torch.split(_as(activation, dtype), sizes) for name, activation in activations.items()}
     return [
         Outputs(logit_part, {name: part[position] for name, part in parts.items()})
         for position, logit_part in enumerate(logit_parts)
     ]
+
+
+def _as(values: Tensor, dtype: torch.dtype) -> Tensor:
+    return values.to(dtype) if values.is_floating_point() else values
 
 
 def _values(bundle: Bundle, outputs: Outputs) -> dict[Objective, Tensor]:

@@ -95,6 +95,10 @@ Derivative = tuple[Objective, Rule]
 """What one backward sweep computes for a row. Equal derivatives of the same rows are computed once."""
 
 
+FORWARD_COST = 1 / 3
+"""What a row costs that is not differentiated, beside one that is."""
+
+
 @dataclass(frozen=True, eq=False)
 class Query:
     """Run the model on these rows, differentiate this objective, give me these activations.

@@ -3,11 +3,16 @@
 import argparse
 import asyncio
 import logging
+import os
+from typing import NoReturn
 
 from gradserve_server.app import serve
 from gradserve_server.config import add_settings, settings_from
+from gradserve_server.errors import Misconfigured
 from gradserve_server.models.loading import ModelLoadError
 from gradserve_server.observability.logs import configure_logs
+
+FAILED = 1
 
 HELP = "run a server until SIGTERM"
 
@@ -20,13 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serves; returns 1 if the server could not start."""
+    """Serves; returns 1 if the server could not start, ends the process with it if the worker was given up."""
     settings = settings_from(arguments)
-    configure_logs(settings.log_level)
+    configure_logs(settings.log_level, settings.log_format)
     log.info("memory: %s", arguments.allocator)
     try:
-        asyncio.run(serve(settings))
-    except (ModelLoadError, OSError) as error:
+        if not asyncio.run(serve(settings, _end)):
+            # A thread that hangs would hold up the interpreter's end, too.
+            _end()
+    except (Misconfigured, ModelLoadError, OSError) as error:
         log.error("%s", error)
         return 1
     return 0
+
+
+def _end() -> NoReturn:
+    logging.shutdown()
+    os._exit(FAILED)

@@ -1,6 +1,8 @@
 """From a file to upright RGB pixels."""
 
+import time
 from io import BytesIO
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from gradserve_server.errors import InvalidInput
+from gradserve_server.imaging.jpeg import MOST_SCANS, scan_count
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 
@@ -15,20 +18,41 @@ Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 """Upright RGB [height, width, 3]: uint8 in 0..255 as decoded, or float32 in 0..1 as a caller may give."""
 
 
-def decode(encoded: bytes, max_pixels: int) -> Pixels:
+BLOCK_BYTES = 4096
+"""Decoded at a time, between two looks at the clock; in 64 KiB, Pillow's own measure, many scans can lie."""
+
+
+class _Timed(BytesIO):
+    """A file that cannot be read any more when its reader's thread has computed for too long."""
+
+    def __init__(self, data: bytes, seconds: float) -> None:
+        super().__init__(data)
+        # Of this thread alone: a busy machine is nobody's fault.
+        self._end = time.thread_time() + seconds
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.thread_time() > self._end:
+            raise TimeoutError
+        return super().read(size)
+
+
+def decode(encoded: bytes, max_pixels: int, seconds: float = inf) -> Pixels:
     """Decodes a JPEG, PNG or WebP file as a person sees it.
 
     EXIF orientation is applied, transparency is flattened on white, only the first frame is read, and 16-bit grey keeps
-    its upper 8 bits. The size is checked from the header before any pixel is decoded.
+    its upper 8 bits. The size is checked from the header before any pixel is decoded, and so are the scans of a JPEG.
 
     Raises:
-        InvalidInput: The file is empty, of another format, damaged, or has more than `max_pixels` pixels.
+        InvalidInput: The file is empty, of another format, damaged, has more than `max_pixels` pixels or more scans
+            than any encoder makes, or takes more than `seconds` of a processor.
     """
     if not encoded:
         raise InvalidInput("the image is empty: send a JPEG, PNG or WebP file", field="encoded", reason="EMPTY_IMAGE")
     try:
-        with Image.open(BytesIO(encoded), formats=FORMATS) as image:
+        with Image.open(_Timed(encoded, seconds), formats=FORMATS) as image:
             check_pixel_count(*image.size, max_pixels, field="encoded")
+            _check_scan_count(encoded)
+            image.decodermaxblock = BLOCK_BYTES
             image.load()
             upright = ImageOps.exif_transpose(image)
             return np.asarray(_flatten(upright))
@@ -40,6 +64,13 @@ def decode(encoded: bytes, max_pixels: int) -> Pixels:
             field="encoded",
             reason="IMAGE_TOO_LARGE",
             metadata={"max_pixels": str(max_pixels)},
+        ) from error
+    except TimeoutError as error:
+        raise InvalidInput(
+            f"the image takes more than {seconds:g} s to decode: send a smaller one, or another format",
+            field="encoded",
+            reason="DECODING_TOO_SLOW",
+            metadata={"max_seconds": f"{seconds:g}"},
         ) from error
     # Pillow's decoders raise nearly anything on damaged files: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
@@ -62,6 +93,16 @@ def check_pixel_count(width: int, height: int, max_pixels: int, field: str) -> N
             field=field,
             reason="IMAGE_TOO_LARGE",
             metadata={"width": str(width), "height": str(height), "max_pixels": str(max_pixels)},
+        )
+
+
+def _check_scan_count(encoded: bytes) -> None:
+    if (count := scan_count(encoded)) > MOST_SCANS:
+        raise InvalidInput(
+            f"the JPEG file has {count} scans; at most {MOST_SCANS} are decoded: save it anew",
+            field="encoded",
+            reason="TOO_MANY_SCANS",
+            metadata={"count": str(count), "limit": str(MOST_SCANS)},
         )
 
 

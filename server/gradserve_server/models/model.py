@@ -13,6 +13,7 @@ from gradserve_server.models.attention import Attention
 from gradserve_server.models.folding import Folded
 from gradserve_server.models.layers import Layer
 from gradserve_server.models.operations import Operations
+from gradserve_server.models.precision import Precision
 from gradserve_server.models.preprocessing import Preprocessing
 from gradserve_server.models.rectifiers import Rectifiers
 
@@ -28,7 +29,7 @@ class Model:
         module: The network: float [rows, 3, height, width] to logits [rows, classes].
         folded: The same with batch normalisations folded, and the names of the layers that this changes.
         device: Where it is.
-        dtype: Arithmetic.
+        arithmetic: How it computes.
         preprocessing: What it expects of an image.
         labels: Labels by class index; empty when it has none.
         class_count: Number of classes; 0 for a stylizer.
@@ -48,7 +49,7 @@ class Model:
     module: nn.Module
     folded: Folded
     device: torch.device
-    dtype: torch.dtype
+    arithmetic: Precision
     preprocessing: Preprocessing
     labels: tuple[str, ...]
     class_count: int
@@ -72,9 +73,14 @@ class Model:
         return sum(tensor.nbytes for tensor in (*self.module.parameters(), *self.module.buffers()))
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of its parameters, its rows and its answers."""
+        return self.arithmetic.dtype
+
+    @property
     def precision(self) -> str:
         """Arithmetic as callers read it, for example `float32`."""
-        return str(self.dtype).removeprefix("torch.")
+        return self.arithmetic.name
 
     def network(self, layers: AbstractSet[str]) -> nn.Module:
         """Returns the network to run when these layers are read: the folded one, unless it changes one of them."""

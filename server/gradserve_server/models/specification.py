@@ -42,7 +42,7 @@ class ModelSpec:
         weights: A file with the network's state, or an exported program; a string names weights of torchvision's. None
             only for the embedded network.
         sha256: Expected SHA-256 of that file; empty to accept any, which only safetensors files may.
-        precision: `float32` or `float64`.
+        precision: `float32`, `float64`, `tf32` or `bfloat16`.
         class_count: Number of classes of the network.
         labels: A file of labels, one a line; None for ImageNet's when there are 1000 classes.
         default_layer: Layer for class activation maps; empty to find it.

@@ -22,6 +22,7 @@ from gradserve_server.models.folding import Folded
 from gradserve_server.models.layers import Layer
 from gradserve_server.models.loading import ModelLoadError
 from gradserve_server.models.model import Model
+from gradserve_server.models.precision import PRECISIONS
 from gradserve_server.models.preprocessing import Preprocessing
 from gradserve_server.models.rectifiers import find_rectifiers
 from gradserve_server.models.transformer_network import Statistics, TransformerNetwork
@@ -55,12 +56,12 @@ EMBEDDED_STYLIZERS = (
     StylizerSpec(
         "stained_glass",
         EMBEDDED_FOLDER / "stained_glass.safetensors",
-        "eeddce0bb0942464c0e2e43198d475a711fb7eacf4485d9a6bc666b867fc9168",
+        "124d3f356cf4744b37ada48566e74397e06438bb4da8f2dda4917f5912816d60",
     ),
     StylizerSpec(
         "brush_strokes",
         EMBEDDED_FOLDER / "brush_strokes.safetensors",
-        "44b420dd2712086afa0e9b3f75e9738823dc465e92a4d909baaa51db3a16f133",
+        "7c4c78ead1089d8faabbae2e652691b219bca731f461a4634f0beb8b88541c42",
     ),
 )
 """Those that ship with the server. docs/stylizers.md says how they were made."""
@@ -115,7 +116,7 @@ def load_stylizer(spec: StylizerSpec, device: torch.device) -> Model:
         module=network,
         folded=Folded(network),
         device=device,
-        dtype=torch.float32,
+        arithmetic=PRECISIONS["float32"],
         preprocessing=IN_255,
         labels=(),
         class_count=0,

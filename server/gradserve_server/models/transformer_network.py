@@ -83,7 +83,10 @@ class Statistics(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Returns the mean and the variance of each channel, [rows, channels, 2], at least in float32."""
         accurate = values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-        variance, mean = torch.var_mean(accurate, (2, 3), correction=0)
+        flat = accurate.flatten(2)
+        mean = flat.mean(2)
+        # `torch.var_mean` is some fifteen times slower on a CPU, a fifth of the network's time.
+        variance = torch.linalg.vector_norm(flat - mean[..., None], dim=2).square() / flat.shape[2]
         return torch.stack([mean, variance], 2)
 
 

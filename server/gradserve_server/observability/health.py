@@ -21,11 +21,14 @@ class Health:
         self._servicer = HealthServicer()
         self._readiness = ("", service)
 
-    async def add_to(self, server: aio.Server) -> None:
-        """Registers the health service: alive, not yet ready."""
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+    async def start(self) -> None:
+        """Says alive, not yet ready. Before a server starts, or it says ready by default."""
         await self.set_ready(False)
         await self.set_alive(True)
+
+    def add_to(self, server: aio.Server) -> None:
+        """Registers the health service; several servers may say the same."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     async def set_ready(self, ready: bool) -> None:
         """Says whether requests are answered."""

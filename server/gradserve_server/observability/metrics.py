@@ -35,6 +35,12 @@ class Metrics:
         self.queue_depth = Gauge(
             "gradserve_queue_depth", "Programs live or waiting to start, by priority.", ("priority",), registry=registry
         )
+        self.queued_seconds = Gauge(
+            "gradserve_queued_work_seconds",
+            "Seconds of work of the device that wait, as calibration says, by priority.",
+            ("priority",),
+            registry=registry,
+        )
         self.queue_seconds = Histogram(
             "gradserve_queue_wait_seconds",
             "From the arrival of a program to the start of its first pass.",
@@ -48,6 +54,13 @@ class Metrics:
         self.abandoned = Counter(
             "gradserve_abandoned_total", "Programs dropped before their end, by reason.", ("reason",), registry=registry
         )
+        self.answer_cache = Counter(
+            "gradserve_answer_cache_total",
+            "Requests that found an answer kept, or did not.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.answer_cache_bytes = Gauge("gradserve_answer_cache_bytes", "Bytes of answers kept.", registry=registry)
         self.pass_rows = Histogram("gradserve_pass_rows", "Rows in a pass.", registry=registry, buckets=_SIZES)
         self.pass_programs = Histogram(
             "gradserve_pass_programs", "Programs that share a pass.", registry=registry, buckets=_SIZES
@@ -93,10 +106,12 @@ class Metrics:
         # All label sets exist from the start, so that rates begin at zero.
         for priority in ("interactive", "iterative"):
             self.queue_depth.labels(priority)
+            self.queued_seconds.labels(priority)
             self.queue_seconds.labels(priority)
         for reason in ("cancelled", "deadline"):
             self.abandoned.labels(reason)
-        self.rejected.labels("queue_full")
+        for reason in ("queue_full", "tenant_quota", "deadline_too_short", "deadline_unreachable"):
+            self.rejected.labels(reason)
 
     def show_models(self, states: Iterable[tuple[str, str, str]], infos: Iterable[tuple[str, str, str]]) -> None:
         """Shows what is served now, and nothing of what was.

@@ -13,14 +13,18 @@ from gradserve_server.errors import (
     NotServed,
     Overloaded,
     RequestError,
+    Unauthenticated,
     Unavailable,
     Unsupported,
 )
+from gradserve_server.rpc.calls import current_call
 
 DOMAIN = "gradserve"
 # Details travel in a trailer, and metadata of more than 8 KiB may be refused.
 LONGEST_TEXT = 1000
 RETRY_UNAVAILABLE_SECONDS = 1.0
+QUOTAS = ("TENANT_QUOTA", "TOO_MANY_STREAMS")
+"""Reasons that are one tenant's matter, not the server's."""
 
 CODES: dict[type[RequestError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
@@ -31,6 +35,7 @@ CODES: dict[type[RequestError], grpc.StatusCode] = {
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: grpc.StatusCode.UNAVAILABLE,
     Expired: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
 }
 
 Trailers = tuple[tuple[str, str | bytes], ...]
@@ -45,14 +50,21 @@ def code(error: Exception) -> grpc.StatusCode:
     )
 
 
-def status(error: Exception) -> tuple[grpc.StatusCode, str, Trailers]:
-    """Returns what to abort an RPC with: the code, the message and the trailers that carry the details."""
+def status(error: Exception, request_id: str = "") -> tuple[grpc.StatusCode, str, Trailers]:
+    """Returns what to abort an RPC with: the code, the message and the trailers that carry the details.
+
+    Args:
+        error: What went wrong.
+        request_id: What the call is called in the logs.
+    """
     if not isinstance(error, RequestError):
         # The exception's own text may hold paths or data; it goes to the log only.
         error = RequestError("the server failed; its log says why", reason="INTERNAL")
     message = _short(error.message)
     details = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=_short_values(error.metadata))]
     details += _details(error, message)
+    if request_id:
+        details.append(error_details_pb2.RequestInfo(request_id=request_id))
     rich = status_pb2.Status(code=_number(code(error)), message=message, details=[_any(detail) for detail in details])
     trailers: Trailers = (("grpc-status-details-bin", rich.SerializeToString()),)
     if (seconds := _retry_seconds(error)) is not None:
@@ -72,6 +84,10 @@ def _details(error: RequestError, message: str) -> list[Message]:
     if isinstance(error, Unsupported):
         violation = error_details_pb2.PreconditionFailure.Violation(type=error.reason, description=message)
         details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
+    if error.reason in QUOTAS:
+        subject = f"tenant:{current_call.get().tenant}"
+        exceeded = error_details_pb2.QuotaFailure.Violation(subject=subject, description=message)
+        details.append(error_details_pb2.QuotaFailure(violations=[exceeded]))
     if (seconds := _retry_seconds(error)) is not None:
         delay = duration_pb2.Duration(nanos=0)
         delay.FromMilliseconds(round(seconds * 1000))

@@ -52,6 +52,23 @@ def at_least(value: int, low: int, field: str) -> int:
     return value
 
 
+def preview_interval(request: Any, step_count: int, most: int) -> int:
+    """Returns the steps between previews; 0 for none.
+
+    Raises:
+        InvalidInput: It is negative, or makes more than `most` previews.
+    """
+    steps = at_least(request.preview_interval_steps, 0, "preview_interval_steps")
+    if steps and step_count // steps > most:
+        raise InvalidInput(
+            f"a preview every {steps} of {step_count} steps makes {step_count // steps}; at most {most} are served",
+            field="preview_interval_steps",
+            reason="TOO_MANY",
+            metadata={"count": str(step_count // steps), "limit": str(most)},
+        )
+    return steps
+
+
 def margin_seconds(request: Any) -> float | None:
     """Returns how long before its deadline a request wants its result; None when it does not.
 

@@ -1,37 +1,70 @@
-"""Around every RPC of the service: errors become statuses, and everything is counted."""
+"""Around every RPC of the service: callers are known, errors become statuses, and everything is counted and logged."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
-from gradserve_server.errors import RequestError, Unavailable
+from gradserve_server.errors import InvalidInput, RequestError, Unauthenticated, Unavailable
 from gradserve_server.observability.metrics import Metrics
+from gradserve_server.observability.tracing import Tracing
 from gradserve_server.rpc import errors
+from gradserve_server.rpc.access_log import Facts, log_call
+from gradserve_server.rpc.calls import REQUEST_ID_KEY, Call, current_call, request_id_of
 from gradserve_server.rpc.deadlines import remaining_seconds
+from gradserve_server.rpc.metadata import texts
+from gradserve_server.rpc.stream_limit import StreamLimit
+from gradserve_server.rpc.tenants import Authentication
 
 Behavior = Callable[[Any, "aio.ServicerContext[Any, Any]"], Awaitable[Any]]
+
+HEALTH = "grpc.health.v1.Health"
+FAULTS = (
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+)
+"""Of the server, not of a caller, as the error budget counts them."""
+UNARY, STREAM = "unary", "server_stream"
 
 log = logging.getLogger(__name__)
 
 
 class Interceptor(aio.ServerInterceptor):
-    """Wraps the methods of one service; health and reflection pass untouched.
+    """Wraps the methods of one service. Health passes untouched; all else needs a token where this service does.
 
     Methods that stream must be coroutines that write, not generators: grpc.aio leaves generators unclosed.
 
     Args:
         service: Full name of the service.
         metrics: Where to count.
+        authentication: Who may call.
+        streams: How many streams a tenant may have.
+        tracing: Where spans go; None for none.
     """
 
-    def __init__(self, service: str, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        service: str,
+        metrics: Metrics,
+        authentication: Authentication,
+        streams: StreamLimit,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._service = service
         self._metrics = metrics
+        self._authentication = authentication
+        self._streams = streams
+        self._tracing = tracing
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -39,7 +72,7 @@ class Interceptor(aio.ServerInterceptor):
 
     def expect(self, method: str, *, streams: bool) -> None:
         """Makes the series of a method exist from the start, so that rates begin at zero."""
-        labels = ("server_stream" if streams else "unary", self._service, method)
+        labels = (STREAM if streams else UNARY, self._service, method)
         metrics = self._metrics
         metrics.in_flight.labels(method)
         for counter in (metrics.rpc_started, metrics.rpc_received, metrics.rpc_sent):
@@ -65,32 +98,64 @@ class Interceptor(aio.ServerInterceptor):
         """Returns the handler of an RPC, wrapped."""
         handler = await continuation(handler_call_details)
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
-        if handler is None or service != self._service:
+        if handler is None or service == HEALTH:
             return handler
-        streams = handler.response_streaming
-        behavior = handler.unary_stream if streams else handler.unary_unary
-        make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+        try:
+            token_name = self._authentication.token_name(handler_call_details.invocation_metadata)
+        except Unauthenticated as error:
+            return self._refused(error, handler, service, method)
+        if service != self._service:
+            return handler
+        behavior = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        make = (
+            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
+        )
         return make(
-            self._wrapped(behavior, "server_stream" if streams else "unary", method),
-            request_deserializer=handler.request_deserializer,
+            self._wrapped(behavior, _kind(handler), method, token_name),
+            request_deserializer=partial(_read, handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
-    def _wrapped(self, behavior: Behavior, kind: str, method: str) -> Behavior:
+    def _refused(self, error: Unauthenticated, handler: Any, service: str, method: str) -> Any:
+        """Returns a handler that refuses. As one of a stream of requests it reads none: not a byte of an image."""
+
+        async def refuse(requests: Any, context: "aio.ServicerContext[Any, Any]") -> None:
+            if service != self._service:
+                await context.abort(*errors.status(error))
+            raise error
+
+        behavior = self._wrapped(refuse, _kind(handler), method, "") if service == self._service else refuse
+        return grpc.stream_stream_rpc_method_handler(behavior)
+
+    def _wrapped(self, behavior: Behavior, kind: str, method: str, token_name: str) -> Behavior:
         labels = (kind, self._service, method)
 
         async def wrapped(request: Any, context: "aio.ServicerContext[Any, Any]") -> Any:
             started = time.perf_counter()
             self._started(labels)
+            metadata = context.invocation_metadata()
+            span = self._tracing.start(self._service, method, texts(metadata)) if self._tracing else None
+            call, facts = Call(method, request_id_of(metadata), passed=span.passed if span else None), Facts()
             code = grpc.StatusCode.OK
             try:
                 if self._draining:
                     raise Unavailable("the server is stopping; another one answers")
-                sent = self._metrics.rpc_sent.labels(*labels)
-                if kind == "server_stream":
-                    return await behavior(request, cast("Any", _CountedWrites(context, sent.inc)))
+                call = replace(call, tenant=self._authentication.tenant(token_name, metadata, context))
+                current_call.set(call)
+                context.set_trailing_metadata(((REQUEST_ID_KEY, call.request_id),))
+                if isinstance(request, RequestError):
+                    raise request
+                facts.asked(request)
+
+                def sent(message: Any) -> None:
+                    self._metrics.rpc_sent.labels(*labels).inc()
+                    facts.answered(message)
+
+                if kind == STREAM:
+                    with self._streams.taken(call.tenant):
+                        return await behavior(request, cast("Any", _SeenWrites(context, sent)))
                 response = await behavior(request, context)
-                sent.inc()
+                sent(response)
                 return response
             except asyncio.CancelledError:
                 # Also raised when the deadline passes; must go on, or grpc.aio leaks the call (grpc issue 43360).
@@ -100,11 +165,16 @@ class Interceptor(aio.ServerInterceptor):
             except Exception as error:
                 code = errors.code(error)
                 if not isinstance(error, RequestError):
-                    log.exception("%s failed", method)
-                status, message, trailers = errors.status(error)
-                await context.abort(status, message, trailers)
+                    log.exception("%s failed, request_id=%s", method, call.request_id)
+                status, message, trailers = errors.status(error, call.request_id)
             finally:
-                self._ended(labels, code, time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                self._ended(labels, code, seconds)
+                log_call(call, code, seconds, facts)
+                if span is not None:
+                    span.end(_attributes(call, code, facts), code.name if code in FAULTS else "")
+            # Counted and logged before the caller knows, as calls that end well are.
+            return await context.abort(status, message, (*trailers, (REQUEST_ID_KEY, call.request_id)))
 
         return wrapped
 
@@ -124,12 +194,22 @@ class Interceptor(aio.ServerInterceptor):
         self._metrics.rpc_seconds.labels(*labels).observe(seconds)
 
 
-class _CountedWrites:
-    """The context of a stream, whose messages are counted as they are written."""
+def _read(deserialize: Callable[[bytes], Any], data: bytes) -> Any:
+    """Reads a message; of one that is none, returns the error to answer with: raised here, it would become UNKNOWN."""
+    try:
+        return deserialize(data)
+    except DecodeError:
+        return InvalidInput(
+            "the message cannot be read: send one of the contract, protos/gradserve/v1", reason="UNREADABLE_MESSAGE"
+        )
 
-    def __init__(self, context: "aio.ServicerContext[Any, Any]", count: Callable[[], None]) -> None:
+
+class _SeenWrites:
+    """The context of a stream, whose messages are seen as they are written."""
+
+    def __init__(self, context: "aio.ServicerContext[Any, Any]", sent: Callable[[Any], None]) -> None:
         self._context = context
-        self._count = count
+        self._sent = sent
 
     async def write(self, message: Any) -> None:
         try:
@@ -137,10 +217,23 @@ class _CountedWrites:
         except aio.InternalError as error:
             # The stream broke under the message: the caller has gone, which grpc.aio is about to say.
             raise asyncio.CancelledError("the caller has gone") from error
-        self._count()
+        self._sent(message)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
+
+
+def _attributes(call: Call, code: grpc.StatusCode, facts: Facts) -> dict[str, str | int]:
+    return {
+        "rpc.grpc.status_code": code.value[0],
+        "gradserve.request_id": call.request_id,
+        "gradserve.tenant": call.tenant,
+        "gradserve.model": facts.model,
+    }
+
+
+def _kind(handler: Any) -> str:
+    return STREAM if handler.response_streaming else UNARY
 
 
 def _camel_case(code: grpc.StatusCode) -> str:

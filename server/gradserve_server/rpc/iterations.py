@@ -14,11 +14,10 @@ from grpc import aio
 
 from gradserve.v1 import maximize_pb2
 from gradserve_server.imaging.encode import ImageFormat
-from gradserve_server.rpc.deadlines import remaining_seconds
+from gradserve_server.rpc.calls import current_call
 from gradserve_server.rpc.maximize_responses import progress_message
 from gradserve_server.rpc.streams import Frame, followed
-from gradserve_server.rpc.tenants import tenant_of
-from gradserve_server.scheduling.job import Job, Outcome
+from gradserve_server.scheduling.job import Job, Outcome, Place
 from gradserve_server.scheduling.worker import Worker
 
 Result = TypeVar("Result")
@@ -27,7 +26,8 @@ InPool = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 async def watched(
-    job_until: Callable[[Callable[[], bool], float], Job[Result]],
+    job_until: Callable[[Callable[[], bool]], Job[Result]],
+    place: Place,
     margin_seconds: float | None,
     image_format: ImageFormat,
     response: Callable[[maximize_pb2.Progress], Message],
@@ -38,8 +38,8 @@ async def watched(
     """Runs a job, writes its progress, and returns its outcome.
 
     Args:
-        job_until: Makes the job, given what its program asks before each step (whether to end early), and the deadline
-            on the clock of `time.monotonic`.
+        job_until: Makes the job, given what its program asks before each step (whether to end early).
+        place: Its place in the queue.
         margin_seconds: How long before the deadline to end early; None never does.
         image_format: File format of previews.
         response: Makes the RPC's response of a progress.
@@ -47,9 +47,10 @@ async def watched(
         in_pool: Runs what takes long, here the encoding of previews.
         context: The call.
     """
-    remaining = remaining_seconds(context)
+    remaining = place.deadline - time.monotonic()
     ends = threading.Event()
-    job = replace(job_until(ends.is_set, time.monotonic() + remaining), tenant=tenant_of(context))
+    passed = current_call.get().passed
+    job = replace(job_until(ends.is_set), tenant=place.tenant, deadline=place.deadline, place=place, passed=passed)
 
     async def deliver(frame: Frame) -> None:
         # Only a picture is worth a way through the pool.

@@ -18,7 +18,7 @@ from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.maximize.presets import Preset
 from gradserve_server.programs.maximize.recipe import Recipe
-from gradserve_server.rpc.fields import at_least, enum_field, in_range, margin_seconds
+from gradserve_server.rpc.fields import enum_field, in_range, margin_seconds, preview_interval
 from gradserve_server.rpc.maximize_objectives import objective, target
 from gradserve_server.rpc.maximize_recipe import recipe_of
 from gradserve_server.rpc.requests import image_pixels, seed_of
@@ -101,7 +101,7 @@ def maximize_call(request: maximize_pb2.MaximizeRequest, repository: Repository,
         image_given=given,
         rule=rule,
         seed=seed_of(request),
-        preview_interval_steps=at_least(request.preview_interval_steps, 0, "preview_interval_steps"),
+        preview_interval_steps=preview_interval(request, parts.step_count * parts.octaves.count, settings.previews),
         format=enum_field(ImageFormat, request, "format") or ImageFormat.PNG,
         margin_seconds=margin_seconds(request),
         include_pixels=request.include_pixels,

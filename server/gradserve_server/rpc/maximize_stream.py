@@ -10,16 +10,18 @@ from gradserve.v1 import maximize_pb2
 from gradserve_server.errors import RequestError, Unsupported
 from gradserve_server.programs.ascent import Normalization
 from gradserve_server.programs.maximize.maximize import Maximized, Task, maximize
+from gradserve_server.rpc.costs import maximize_rows
 from gradserve_server.rpc.iterations import Context, InPool, watched
 from gradserve_server.rpc.maximize_requests import MaximizeCall
 from gradserve_server.rpc.maximize_responses import result_message
-from gradserve_server.scheduling.job import Job, Priority
+from gradserve_server.scheduling.job import Job, Place, Priority
 from gradserve_server.scheduling.worker import Worker
 
 
 async def answer(
     call: MaximizeCall,
     start: npt.NDArray[np.float32],
+    place: Place,
     worker: Worker,
     in_pool: InPool,
     context: Context,
@@ -32,7 +34,7 @@ async def answer(
     """
     try:
         outcome = await watched(
-            partial(_job, call, start), call.margin_seconds, call.format, _progress, worker, in_pool, context
+            partial(_job, call, start), place, call.margin_seconds, call.format, _progress, worker, in_pool, context
         )
     except (AssertionError, RuntimeError, ValueError) as error:
         raise _size_refusal(call, start.shape[2:]) or error from error
@@ -40,9 +42,7 @@ async def answer(
     await context.write(maximize_pb2.MaximizeResponse(result=message))
 
 
-def _job(
-    call: MaximizeCall, start: npt.NDArray[np.float32], ends: Callable[[], bool], deadline: float
-) -> Job[Maximized]:
+def _job(call: MaximizeCall, start: npt.NDArray[np.float32], ends: Callable[[], bool]) -> Job[Maximized]:
     preprocessing = call.model.preprocessing
     task = Task(
         objective=call.objective,
@@ -59,7 +59,7 @@ def _job(
         start=partial(maximize, task=task),
         inputs=(start,),
         priority=Priority.ITERATIVE,
-        deadline=deadline,
+        rows=maximize_rows(call, start.shape[2:]),
     )
 
 

@@ -103,6 +103,8 @@ def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, se
     methods = tuple(
         _method(message, f"methods[{index}]", model, read_image) for index, message in enumerate(request.methods)
     )
+    for index, chosen in enumerate(methods):
+        check_count(len(getattr(chosen, "layers", ())), settings.layers, f"methods[{index}].{chosen.name()}.layers")
     return ExplainCall(
         model=model,
         methods=methods,
@@ -133,7 +135,7 @@ def image_pixels(image: image_pb2.Image, settings: Settings) -> Pixels:
             metadata={"bytes": str(len(data)), "max_bytes": str(settings.image_bytes)},
         )
     if source == "encoded":
-        return decode(image.encoded, settings.image_pixels)
+        return decode(image.encoded, settings.image_pixels, settings.decode_seconds)
     return _pixels(image.pixels, settings.image_pixels)
 
 

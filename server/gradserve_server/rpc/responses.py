@@ -1,6 +1,7 @@
 """From the domain to messages. Placing, rendering and encoding happen here: for the pool."""
 
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,20 @@ def _limits(settings: Settings) -> model_pb2.Limits:
         maximize_pixels=settings.maximize_pixels,
         stylize_side_px=settings.stylize_side_px,
         stylizer_pixels=settings.stylizer_pixels,
+        rows=settings.rows,
+        layers=settings.layers,
+        previews=settings.previews,
+        decode_ms=_milliseconds(settings.decode_seconds),
+        streams=settings.streams,
+        queue_size=settings.queue_size,
+        interactive_queue_ms=_milliseconds(settings.interactive_queue_seconds),
+        iterative_queue_ms=_milliseconds(settings.iterative_queue_seconds),
+        tenant_share_percent=round(settings.tenant_share * 100),
     )
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000) if isfinite(seconds) else 0
 
 
 def metadata(model: Model, usage: Usage, seed: int) -> common_pb2.Metadata:

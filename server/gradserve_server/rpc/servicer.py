@@ -17,6 +17,7 @@ from gradserve.v1 import (
     model_pb2,
     stylize_pb2,
 )
+from gradserve_server.autograd.query import FORWARD_COST
 from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput
 from gradserve_server.imaging.decode import Pixels
@@ -33,9 +34,12 @@ from gradserve_server.rpc import (
     stylize_requests,
     stylize_stream,
 )
+from gradserve_server.rpc.answer_cache import AnswerCache, key_of
+from gradserve_server.rpc.calls import current_call
+from gradserve_server.rpc.costs import check_rows, explain_rows
 from gradserve_server.rpc.deadlines import remaining_seconds
-from gradserve_server.rpc.tenants import tenant_of
-from gradserve_server.scheduling.job import Job
+from gradserve_server.rpc.streams import outcome_of
+from gradserve_server.scheduling.job import Job, Place, Priority
 from gradserve_server.scheduling.worker import Worker
 
 Result = TypeVar("Result")
@@ -52,20 +56,47 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         pool: Where images are decoded, rendered and encoded.
         settings: The limits.
         models: Returns what is served at the moment. A request asks once, at its start.
+        answers: Answers that were given before.
     """
 
-    def __init__(self, worker: Worker, pool: Executor, settings: Settings, models: Callable[[], Repository]) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        pool: Executor,
+        settings: Settings,
+        models: Callable[[], Repository],
+        answers: AnswerCache,
+    ) -> None:
         self._worker = worker
         self._pool = pool
         self._settings = settings
         self._models = models
+        self._answers = answers
 
     async def Explain(self, request: explain_pb2.ExplainRequest, context: Context) -> explain_pb2.ExplainResponse:  # noqa: N802
         """Says which parts of an image made a model see a class."""
         repository = self._models()
+        if not self._answers.on:
+            return await self._admitted(request, repository, context)
+        key = await self._in_pool(partial(key_of, request, repository.get(request.model)))
+        return await self._answers.answer(key, lambda: self._admitted(request, repository, context))
 
+    async def _admitted(
+        self, request: explain_pb2.ExplainRequest, repository: Repository, context: Context
+    ) -> explain_pb2.ExplainResponse:
+        deadline = time.monotonic() + remaining_seconds(context)
+        # A forward a method at the least: who cannot have that need not have the image decoded.
+        rows = len(request.methods) * FORWARD_COST
+        place = self._place(Priority.INTERACTIVE, deadline, repository.get(request.model), rows=rows)
+        with self._worker.admission.place(place):
+            return await self._explained(request, repository, place)
+
+    async def _explained(
+        self, request: explain_pb2.ExplainRequest, repository: Repository, place: Place
+    ) -> explain_pb2.ExplainResponse:
         def prepare() -> tuple[requests.ExplainCall, Pixels, Pixels, Placement, tuple[npt.NDArray[Any], ...]]:
             call = requests.explain_call(request, repository, self._settings)
+            check_rows(explain_rows(call), self._settings.rows)
             original = requests.explain_image(request, self._settings)
             requests.check_heatmap_bytes(call, original, self._settings)
             preprocessing = call.model.preprocessing
@@ -91,23 +122,35 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
                 as_map=call.model.attention.as_map,
             ),
             inputs=inputs,
-            tenant=tenant_of(context),
-            deadline=time.monotonic() + remaining_seconds(context),
+            tenant=place.tenant,
+            deadline=place.deadline,
+            rows=explain_rows(call),
+            place=place,
+            passed=current_call.get().passed,
         )
-        outcome = await asyncio.wrap_future(self._worker.submit(job))
+        outcome = await outcome_of(self._worker.submit(job))
         return await self._in_pool(partial(responses.explain_response, call, outcome, original, fitted, placement))
 
     async def Maximize(self, request: maximize_pb2.MaximizeRequest, context: Context) -> None:  # noqa: N802
         """Streams the way to an image that maximises objectives, then the image."""
+        deadline = time.monotonic() + remaining_seconds(context)
         call = maximize_requests.maximize_call(request, self._models(), self._settings)
-        start = await self._in_pool(partial(maximize_requests.start_images, request, call, self._settings))
-        await maximize_stream.answer(call, start, self._worker, self._in_pool, context)
+        place = self._place(Priority.ITERATIVE, deadline, call.model, ends_early=call.margin_seconds is not None)
+        with self._worker.admission.place(place):
+            start = await self._in_pool(partial(maximize_requests.start_images, request, call, self._settings))
+            await maximize_stream.answer(call, start, place, self._worker, self._in_pool, context)
 
     async def Stylize(self, request: stylize_pb2.StylizeRequest, context: Context) -> None:  # noqa: N802
         """Streams the way to an image with the content of one and the style of others, then the image."""
         repository = self._models()
-        call = await self._in_pool(partial(stylize_requests.stylize_call, request, repository, self._settings))
-        await stylize_stream.answer(call, self._worker, self._in_pool, context)
+        place = self._place(
+            Priority.ITERATIVE,
+            time.monotonic() + remaining_seconds(context),
+            ends_early=request.HasField("result_before_deadline"),
+        )
+        with self._worker.admission.place(place):
+            call = await self._in_pool(partial(stylize_requests.stylize_call, request, repository, self._settings))
+            await stylize_stream.answer(call, place, self._worker, self._in_pool, context)
 
     async def ListModels(  # noqa: N802
         self, request: model_pb2.ListModelsRequest, context: Context
@@ -132,6 +175,18 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             self._settings,
             next_page_token=str(stop) if stop < len(listed) else "",
         )
+
+    def _place(
+        self,
+        priority: Priority,
+        deadline: float,
+        model: Model | None = None,
+        *,
+        rows: float = 0.0,
+        ends_early: bool = False,
+    ) -> Place:
+        seconds = self._worker.expected_seconds(model, rows) if model is not None else 0.0
+        return Place(priority, current_call.get().tenant, deadline, ends_early, seconds)
 
     async def _in_pool(self, function: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)

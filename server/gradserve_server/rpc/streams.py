@@ -7,6 +7,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -121,5 +122,25 @@ async def followed(worker: Worker, job: Job[Result], deliver: Callable[[Frame], 
         return await ended
     finally:
         future.cancel()
-        # Its error, if it has one, is this coroutine's own or nobody's.
-        ended.cancelled() or (ended.done() and ended.exception())
+        _take_error(ended)
+
+
+async def outcome_of(future: "Future[Outcome[Result]]") -> Outcome[Result]:
+    """Waits for the outcome of a job that nobody watches.
+
+    When the caller goes away, or anything else ends this coroutine, the job leaves at its next step.
+    """
+    ended = asyncio.wrap_future(future)
+    try:
+        return await ended
+    finally:
+        _take_error(ended)
+
+
+def _take_error(ended: "asyncio.Future[Any]") -> None:
+    """Reads the error of a job, if it has one: it is the waiting coroutine's own, or nobody's.
+
+    A deadline ends a job and the coroutine at about the same time, and asyncio logs errors that nobody reads.
+    """
+    if ended.done() and not ended.cancelled():
+        ended.exception()

@@ -19,7 +19,7 @@ from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.stylize import defaults
 from gradserve_server.programs.stylize.recipe import LayerWeights, StyleOptimizer, StyleRecipe, StyleStart
-from gradserve_server.rpc.fields import at_least, enum_field, in_range, margin_seconds, optional, positive
+from gradserve_server.rpc.fields import enum_field, in_range, margin_seconds, optional, positive, preview_interval
 from gradserve_server.rpc.requests import image_pixels, seed_of
 from gradserve_server.rpc.targets import check_count
 
@@ -83,9 +83,10 @@ def stylize_call(request: stylize_pb2.StylizeRequest, repository: Repository, se
         NotFound: There is no such model or stylizer.
         Unsupported: The model cannot do it.
     """
+    steps = min(optional(request.optimization, "step_count") or defaults.STEP_COUNT, settings.steps)
     facts: dict[str, Any] = {
         "seed": seed_of(request),
-        "preview_interval_steps": at_least(request.preview_interval_steps, 0, "preview_interval_steps"),
+        "preview_interval_steps": preview_interval(request, steps, settings.previews),
         "format": enum_field(ImageFormat, request, "format") or ImageFormat.PNG,
         "margin_seconds": margin_seconds(request),
     }
@@ -178,6 +179,8 @@ def _style_weights(styles: Sequence[stylize_pb2.WeightedStyle], settings: Settin
 
 
 def _recipe(options: stylize_pb2.StyleOptimization, model: Model, settings: Settings) -> StyleRecipe:
+    for name in ("content_layers", "style_layers"):
+        check_count(len(getattr(options, name)), settings.layers, name)
     content, style = _layers(options, model)
     if options.HasField("style_weight"):
         positive(options.style_weight, LARGEST_WEIGHT, "style_weight")

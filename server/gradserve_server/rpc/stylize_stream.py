@@ -12,15 +12,16 @@ from gradserve_server.errors import RequestError, Unsupported
 from gradserve_server.programs.ascent import Normalization
 from gradserve_server.programs.stylize.feed_forward import feed_forward
 from gradserve_server.programs.stylize.optimize import StyleTask, Stylized, stylize
+from gradserve_server.rpc.costs import stylize_rows
 from gradserve_server.rpc.iterations import Context, InPool, watched
 from gradserve_server.rpc.maximize_responses import picture
 from gradserve_server.rpc.responses import metadata
 from gradserve_server.rpc.stylize_requests import FeedForward, StylizeCall
-from gradserve_server.scheduling.job import Job, Outcome, Priority
+from gradserve_server.scheduling.job import Job, Outcome, Place, Priority
 from gradserve_server.scheduling.worker import Worker
 
 
-async def answer(call: StylizeCall, worker: Worker, in_pool: InPool, context: Context) -> None:
+async def answer(call: StylizeCall, place: Place, worker: Worker, in_pool: InPool, context: Context) -> None:
     """Runs a request and writes its events.
 
     Raises:
@@ -29,7 +30,7 @@ async def answer(call: StylizeCall, worker: Worker, in_pool: InPool, context: Co
     """
     try:
         outcome = await watched(
-            partial(_job, call), call.margin_seconds, call.format, _progress, worker, in_pool, context
+            partial(_job, call), place, call.margin_seconds, call.format, _progress, worker, in_pool, context
         )
     except (AssertionError, RuntimeError, ValueError) as error:
         raise _size_refusal(call) or error from error
@@ -57,13 +58,13 @@ def result_message(
     )
 
 
-def _job(call: StylizeCall, ends: Callable[[], bool], deadline: float) -> Job[Any]:
+def _job(call: StylizeCall, ends: Callable[[], bool]) -> Job[Any]:
     return Job(
         model=call.model,
         start=_program(call, ends),
         inputs=call.images,
         priority=Priority.ITERATIVE,
-        deadline=deadline,
+        rows=stylize_rows(call),
     )
 
 

@@ -29,6 +29,9 @@ def refusal(method: type[Method], model: Model) -> str:
             f"{method.name()} has rules for linear operations, elementwise activations and maximum pooling only; model "
             f"{model.name!r} also uses {others}"
         )
+    if method.propagates and model.arithmetic.inside is not None:
+        # Its rules divide by small sums, of which sixteen bits leave nothing.
+        return f"{method.name()} needs float32 or more; model {model.name!r} computes in {model.precision}"
     if method.needs_zero_kept and model.operations.shifting:
         shifting = ", ".join(model.operations.shifting)
         return f"{method.name()} needs activations that are 0 at 0; model {model.name!r} uses {shifting}"

@@ -99,10 +99,14 @@ def calibrate(
 
 
 def warm_up(model: Model) -> None:
-    """Runs a pass of one row with its gradient, so that what a first pass makes is made. In the worker's thread."""
+    """Runs a pass of one row, with its gradient if it can have one, so that what a first pass makes is made.
+
+    In the worker's thread.
+    """
     size = (1, 3, model.preprocessing.height, model.preprocessing.width)
     images = torch.zeros(size, dtype=model.dtype, device=model.device)
-    run(model, [Bundle((Chunk(Query(images, class_score(0)), 0, 1),))])
+    query = Query(images, logits=True) if model.is_stylizer else Query(images, class_score(0))
+    run(model, [Bundle((Chunk(query, 0, 1),))])
     _synchronize(model.device)
 
 

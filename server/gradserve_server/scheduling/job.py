@@ -13,6 +13,8 @@ from gradserve_server.autograd.program import Program, Progress
 from gradserve_server.models.model import Model
 
 Result = TypeVar("Result")
+Passed = Callable[[float, float, int, int], None]
+"""Told of a pass: when the job arrived, the pass' seconds, its rows, its programs."""
 
 
 class Priority(IntEnum):
@@ -22,6 +24,25 @@ class Priority(IntEnum):
     """Somebody waits for the whole answer: Explain."""
     ITERATIVE = 1
     """Many steps: Maximize and Stylize. These fill what interactive jobs leave of a pass."""
+
+
+@dataclass(eq=False)
+class Place:
+    """A place in the queue.
+
+    Attributes:
+        priority: Class of work.
+        tenant: Whose it is.
+        deadline: When the caller stops waiting, on the clock of `time.monotonic`.
+        ends_early: Whether it ends by itself before the deadline, whatever is left to do.
+        seconds: Work still to do, as calibration says.
+    """
+
+    priority: Priority
+    tenant: str = ""
+    deadline: float = inf
+    ends_early: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +57,9 @@ class Job(Generic[Result]):
         priority: Whose queries go first.
         tenant: Who shares with others; empty for all that do not say.
         deadline: When the caller stops waiting, on the clock of `time.monotonic`, in seconds.
+        rows: About how many rows its program will ask for, in rows of the model's input size with their gradient.
+        place: Its place in the queue; None takes one on submission.
+        passed: Told of each pass it took part in, in the worker's thread; must return at once.
         watch: Called in the worker's thread with each progress; must return at once.
         arrived: When it was made, on the same clock.
     """
@@ -46,6 +70,9 @@ class Job(Generic[Result]):
     priority: Priority = Priority.INTERACTIVE
     tenant: str = ""
     deadline: float = inf
+    rows: float = 1.0
+    place: Place | None = None
+    passed: Passed | None = None
     watch: Callable[[Progress], None] | None = None
     arrived: float = field(default_factory=time.monotonic)
 

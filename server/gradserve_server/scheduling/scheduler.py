@@ -197,6 +197,8 @@ class Scheduler:
             if not run.usage.passes:
                 run.usage.queue_seconds = max(0.0, self._clock() - seconds - run.job.arrived)
             run.usage.add(seconds, done.row_count, done.program_count)
+            if run.job.passed is not None:
+                run.job.passed(run.job.arrived, seconds, done.row_count, done.program_count)
         for share, answer in zip(done.shares, answers, strict=True):
             demand = share.demand
             if isinstance(answer, Exception):
@@ -290,7 +292,8 @@ def deliver(future: "Future[Outcome[Any]]", end: Outcome[Any] | Exception) -> No
     """Gives a job's end to whoever waits for it, if anybody still does."""
     if not isinstance(end, Outcome) and not isinstance(end, RequestError):
         log.error("a program failed", exc_info=end)
-    if not future.set_running_or_notify_cancel():
+    # Done already: cancelled, or given up for a worker that hangs.
+    if future.done() or not future.set_running_or_notify_cancel():
         return
     if isinstance(end, Outcome):
         future.set_result(end)

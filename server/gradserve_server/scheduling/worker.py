@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
-from math import prod
+from dataclasses import replace
+from math import inf, prod
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -21,19 +23,25 @@ import torch
 from torch import Tensor
 
 from gradserve_server.autograd.passes import PassKey, run
-from gradserve_server.errors import Expired, Overloaded, Unavailable
+from gradserve_server.autograd.query import FORWARD_COST
+from gradserve_server.errors import Expired, RequestError, Unavailable
 from gradserve_server.models.loading import ModelSpec, load
 from gradserve_server.models.model import Model
 from gradserve_server.models.stylizer import StylizerSpec, load_stylizer
 from gradserve_server.observability.metrics import Metrics
+from gradserve_server.scheduling.admission import Admission, Bounds
 from gradserve_server.scheduling.calibration import Calibration, calibrate, warm_up
+from gradserve_server.scheduling.calibration_cache import CalibrationCache
 from gradserve_server.scheduling.isolation import run_isolated
-from gradserve_server.scheduling.job import Job, Outcome
-from gradserve_server.scheduling.scheduler import Pass, Scheduler, deliver
+from gradserve_server.scheduling.job import Job, Outcome, Place
+from gradserve_server.scheduling.scheduler import Pass, Scheduler, Share, deliver
 
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
+
+MOST_TIMES_EXPECTED = 20.0
+"""How many times longer than expected a pass may take: a first one of its shape, or one that is halved for memory."""
 
 # A thread's number of threads is that of the process when it first runs an operation; the loader changes that one.
 _THREADS = torch.get_num_threads()
@@ -45,22 +53,42 @@ class Worker:
     Args:
         device: The device, for example `cpu` or `cuda:0`; `auto` for a GPU if there is one.
         metrics: Where to count.
-        queue_size: Largest number of jobs that may be live or waiting; one more is refused.
+        bounds: How much may wait.
         pass_rows: Rows per pass; None for what calibration finds.
+        calibration_cache: Folder that keeps what calibration finds; None to find it at each start.
+        wedged_seconds: How much longer than it should a pass may take before the thread counts as wedged.
     """
 
-    def __init__(self, device: str, metrics: Metrics, *, queue_size: int = 1024, pass_rows: int | None = None) -> None:
+    def __init__(
+        self,
+        device: str,
+        metrics: Metrics,
+        *,
+        bounds: Bounds | None = None,
+        pass_rows: int | None = None,
+        calibration_cache: Path | None = None,
+        wedged_seconds: float = inf,
+    ) -> None:
         self._device = device
         self.calibrations: WeakKeyDictionary[Model, Calibration] = WeakKeyDictionary()
         """By model, once loaded."""
         self._known: dict[object, Calibration] = {}
+        # What an operator chose is no finding.
+        kept = calibration_cache if pass_rows is None else None
+        self._cache = None if kept is None else CalibrationCache(kept, _THREADS)
         self._metrics = metrics
-        self._queue_size = queue_size
+        self.admission = Admission(
+            bounds or Bounds(),
+            refused=lambda reason: metrics.rejected.labels(reason).inc(),
+            changed=lambda priority, seconds: metrics.queued_seconds.labels(priority.name.lower()).set(seconds),
+        )
+        """The places of all requests; who has none yet gets one on submission."""
         self._pass_rows = pass_rows
         self._ceilings: dict[PassKey, int] = {}
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._live = 0
+        self._futures: dict[Future[Outcome[Any]], None] = {}
+        self._due = inf
+        self._wedged_seconds = wedged_seconds
         self._stopping = False
         self._failed: BaseException | None = None
         self._scheduler = Scheduler(
@@ -84,13 +112,33 @@ class Worker:
         # A load in progress asks the worker's thread for its measurements.
         self._loader.shutdown(cancel_futures=True)
         self._inbox.put(None)
-        if self._thread.is_alive():
-            self._thread.join()
+        # One that hangs is left behind; it ends with the process.
+        while self._thread.is_alive() and not self.overdue:
+            self._thread.join(timeout=0.1)
 
     @property
     def alive(self) -> bool:
         """Whether the thread serves jobs."""
         return self._thread.is_alive() and self._failed is None
+
+    @property
+    def live(self) -> int:
+        """Number of jobs that have not ended."""
+        return len(self._futures)
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the thread is at something that it should have finished: it hangs, as a rule in the device's driver.
+
+        What it may take is what calibration and the pace of late say, many times over, and `wedged_seconds` more.
+        """
+        return time.monotonic() > self._due
+
+    def abandon(self, error: RequestError) -> None:
+        """Counts the thread as failed, whatever it does, and ends all jobs with `error`. From any thread."""
+        self._failed = self._failed or error
+        for future in list(self._futures):
+            deliver(future, error)
 
     def load(self, spec: ModelSpec | StylizerSpec) -> "Future[Model]":
         """Loads a model or a stylizer, measures its passes and returns it, while passes over other models go on.
@@ -111,38 +159,47 @@ class Worker:
         """Runs a job and returns its outcome. Cancelling the future drops the job at its next step.
 
         Raises:
-            Overloaded: The queue is full.
-            Expired: The deadline has passed.
+            Overloaded: There is too much to do already.
+            Expired: The deadline has passed, or the work takes longer.
             Unavailable: The worker is stopping, or has failed.
         """
         if self._stopping or not self.alive:
             raise Unavailable("the server is stopping")
         if job.deadline <= time.monotonic():
+            self._metrics.abandoned.labels("deadline").inc()
             raise Expired("the deadline had passed on arrival")
-        with self._lock:
-            if self._live >= self._queue_size:
-                self._metrics.rejected.labels("queue_full").inc()
-                raise Overloaded(
-                    f"{self._live} requests are waiting, the most this server holds",
-                    retry_seconds=self._wait_estimate(job.model),
-                )
-            self._live += 1
+        place, held = job.place, job.place is not None
+        if place is None:
+            place = Place(job.priority, job.tenant, job.deadline)
+            self.admission.enter(place)
+        try:
+            self.admission.weigh(place, self.expected_seconds(job.model, job.rows))
+        except RequestError:
+            if not held:
+                self.admission.leave(place)
+            raise
+        job = replace(job, place=place)
         self._metrics.queue_depth.labels(job.priority.name.lower()).inc()
         future: Future[Outcome[Result]] = Future()
-        future.add_done_callback(lambda future: self._left(job, future))
+        self._futures[future] = None
+        future.add_done_callback(lambda future: self._left(job, future, held=held))
         self._inbox.put(lambda: self._admit(job, future))
         return future
 
-    def _left(self, job: Job[Any], future: "Future[Outcome[Any]]") -> None:
-        with self._lock:
-            self._live -= 1
+    def expected_seconds(self, model: Model, rows: float) -> float:
+        """Returns what so many rows cost the device, says calibration."""
+        return rows * self.calibrations[model].row_seconds
+
+    def _left(self, job: Job[Any], future: "Future[Outcome[Any]]", *, held: bool) -> None:
+        self._futures.pop(future, None)
+        assert job.place is not None
+        self.admission.done(job.place, inf)
+        if not held:
+            self.admission.leave(job.place)
         priority = job.priority.name.lower()
         self._metrics.queue_depth.labels(priority).dec()
         if not future.cancelled() and future.exception() is None:
             self._metrics.queue_seconds.labels(priority).observe(future.result().usage.queue_seconds)
-
-    def _wait_estimate(self, model: Model) -> float:
-        return max(0.1, self._live * self.calibrations[model].row_seconds)
 
     def _call(self, function: Callable[[], Result]) -> "Future[Result]":
         future: Future[Result] = Future()
@@ -171,12 +228,14 @@ class Worker:
         size = (model.preprocessing.height, model.preprocessing.width)
         # Of the same architecture, so of the same cost.
         network = (model.name, model.architecture, options, model.dtype, size, len(model.layers))
-        if network in self._known:
-            calibration = self._known[network]
-            self._measured(lambda: warm_up(model))
+        known = self._known.get(network) or (self._cache.read(model) if self._cache else None)
+        if known is None:
+            known = calibrate(model, self._pass_rows, measured=self._measured)
+            if self._cache is not None:
+                self._cache.write(model, known)
         else:
-            calibration = calibrate(model, self._pass_rows, measured=self._measured)
-            self._known[network] = calibration
+            self._measured(lambda: warm_up(model))
+        self._known[network] = calibration = known
         self.calibrations[model] = calibration
         self._metrics.model_load_seconds.labels(model.name).set(time.perf_counter() - started)
         self._metrics.calibrated_pass_rows.labels(model.name).set(calibration.pass_rows)
@@ -221,15 +280,26 @@ class Worker:
         if future.cancelled():
             self._metrics.abandoned.labels("cancelled").inc()
             return
+        if job.deadline <= time.monotonic():
+            self._metrics.abandoned.labels("deadline").inc()
+            deliver(future, Expired("the deadline passed before the answer was ready"))
+            return
+        self._due = time.monotonic() + self._wedged_seconds
         try:
             program = job.start(*(self._tensor(array, job.model) for array in job.inputs))
         except Exception as error:
             deliver(future, error)
         else:
             self._scheduler.add(job, future, program)
+        finally:
+            self._due = inf
 
     def _tensor(self, array: npt.NDArray[Any], model: Model) -> Tensor:
-        tensor = torch.from_numpy(array).to(model.device)
+        tensor = torch.from_numpy(array)
+        if model.device.type == "cuda":
+            # From pinned memory the copy goes on beside the pass that runs.
+            tensor = tensor.pin_memory()
+        tensor = tensor.to(model.device, non_blocking=True)
         if tensor.is_floating_point():
             tensor = tensor.to(model.dtype)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
@@ -237,6 +307,9 @@ class Worker:
     def _run(self, packed: Pass) -> None:
         key = packed.shares[0].demand.key
         started = time.perf_counter()
+        row_seconds = self._row_seconds(key)
+        expected = sum(_rows(share) for share in packed.shares) * row_seconds
+        self._due = time.monotonic() + self._wedged_seconds + MOST_TIMES_EXPECTED * self.admission.pace * expected
         answers = run_isolated(
             lambda bundles: run(packed.model, bundles),
             packed.bundles,
@@ -247,6 +320,12 @@ class Worker:
         self._metrics.pass_programs.observe(packed.program_count)
         self._metrics.pass_seconds.observe(seconds)
         self._scheduler.settle(packed, answers, seconds)
+        self._due = inf
+        for share in packed.shares:
+            if (place := share.demand.run.job.place) is not None:
+                self.admission.done(place, _rows(share) * row_seconds)
+        # With what programs computed in between, for which the device waits.
+        self.admission.ran(expected, time.perf_counter() - started)
 
     def _lower_ceiling(self, key: PassKey, rows: int) -> None:
         self._metrics.out_of_memory.inc()
@@ -268,6 +347,15 @@ class Worker:
 
     def _forget(self, kept: set[Model]) -> None:
         self._ceilings = {key: rows for key, rows in self._ceilings.items() if key.model in kept}
+
+
+def _rows(share: Share) -> float:
+    """Returns what a share costs, in rows with one gradient."""
+    demand = share.demand
+    sweeps = len({query.derivative for query in demand.queries if query.differentiates})
+    # A stylizer's rows are calibrated without one.
+    row = 1.0 if demand.run.job.model.is_stylizer else FORWARD_COST + sweeps * (1 - FORWARD_COST)
+    return (share.stop - share.start) * row
 
 
 def _relative_size(key: PassKey) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gradserve_server.errors import InvalidInput
-from gradserve_server.training.files import write_whole
+from gradserve_server.files import write_whole
 
 MAGIC = b"gradserve stylizer checkpoint 1\n"
 

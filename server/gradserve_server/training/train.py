@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve_server.errors import InvalidInput
+from gradserve_server.files import write_whole
 from gradserve_server.imaging.crop import centre_square
 from gradserve_server.imaging.encode import ImageFormat, encode
 from gradserve_server.imaging.resize import resize
@@ -18,7 +19,6 @@ from gradserve_server.models.model import Model
 from gradserve_server.models.repository import find_spec
 from gradserve_server.models.stylizer import serialized
 from gradserve_server.training import checkpoint
-from gradserve_server.training.files import write_whole
 from gradserve_server.training.group import Group
 from gradserve_server.training.perceptual import Layers, PerceptualLoss, Weights, default_layers
 from gradserve_server.training.photographs import Photographs, read_image

@@ -3,12 +3,14 @@
 import asyncio
 import gc
 import threading
+from concurrent.futures import Future
 
 import pytest
 import torch
 
 from gradserve_server.autograd.program import Progress
-from gradserve_server.rpc.streams import Frame, Latest
+from gradserve_server.errors import Expired
+from gradserve_server.rpc.streams import Frame, Latest, outcome_of
 
 
 def progress(step: int, preview: bool = False, value: float | None = None) -> Progress:
@@ -91,3 +93,33 @@ async def test_no_more_than_two_frames_are_held_however_many_nobody_reads(monkey
     assert sorted(frame.step for frame in held) == [1998, 2000]
     # Nor does the loop's own queue grow.
     assert len(wakes) == 1
+
+
+async def test_a_deadline_that_ends_job_and_call_at_once_leaves_no_unread_error() -> None:
+    loop, complaints = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda loop, context: complaints.append(context))
+    try:
+        future: Future = Future()
+        waiting = asyncio.ensure_future(outcome_of(future))
+        await asyncio.sleep(0)
+        future.set_exception(Expired("the deadline passed"))
+        # The loop hands the error over, and before the coroutine sees it gRPC cancels the call.
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        del future
+        gc.collect()
+    finally:
+        loop.set_exception_handler(None)
+    assert not complaints
+
+
+async def test_a_call_that_is_cancelled_takes_its_job_along() -> None:
+    future: Future = Future()
+    waiting = asyncio.ensure_future(outcome_of(future))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert future.cancelled()

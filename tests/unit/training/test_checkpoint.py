@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from gradserve_server.errors import InvalidInput
+from gradserve_server.files import write_whole
 from gradserve_server.training import checkpoint
 from gradserve_server.training.checkpoint import Checkpoint
-from gradserve_server.training.files import write_whole
 
 SETTINGS = {"size": "32", "seed": "1"}
 

@@ -12,7 +12,7 @@ from gradserve_server.autograd.program import Program, ask_all, together
 from gradserve_server.autograd.query import Query
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.interpolation import Interpolation
-from gradserve_server.programs.explain.method import Attribution, Method, Subject, settle
+from gradserve_server.programs.explain.method import Attribution, InputSize, Method, Subject, settle
 
 LAYERS = 32
 """Most layers of one map."""
@@ -59,6 +59,15 @@ class CamMethod(Method):
     def __post_init__(self) -> None:
         if len(self.layers) > LAYERS:
             raise InvalidInput(f"{len(self.layers)} are too many; at most {LAYERS} are served", field="layers")
+
+    @property
+    def repeats(self) -> int:
+        """Number of images that it is averaged over."""
+        return 2 * len(BRIGHTNESS) if self.augmentation_smoothing else 1
+
+    def cost(self, size: InputSize) -> float:
+        """Returns a gradient an image."""
+        return float(self.repeats)
 
     @abstractmethod
     def cams(self, subject: Subject) -> Program[Sequence[Tensor]]:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from gradserve_server.autograd.program import Program, ask
-from gradserve_server.autograd.query import Query
+from gradserve_server.autograd.query import FORWARD_COST, Query
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.cam import CamMethod
 from gradserve_server.programs.explain.limits import BLOCK
-from gradserve_server.programs.explain.method import Subject
+from gradserve_server.programs.explain.method import InputSize, Subject
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,11 @@ class ChannelCam(CamMethod):
         super().__post_init__()
         if self.channel_count < 0:
             raise InvalidInput(f"must not be negative: {self.channel_count}", field="channel_count")
+
+    def cost(self, size: InputSize) -> float:
+        """Returns a forward a channel."""
+        channels = (min(self.channel_count or count, count) for count in map(size.channels, self.layers))
+        return self.repeats * sum(channels) * FORWARD_COST
 
     @abstractmethod
     def query(self, subject: Subject, layer: str, output: Tensor, channels: Tensor) -> Query:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from gradserve_server.autograd.program import Program
+from gradserve_server.autograd.query import FORWARD_COST
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.baseline import Baseline, Mean
-from gradserve_server.programs.explain.method import Attribution, Method, Subject, settle
+from gradserve_server.programs.explain.method import Attribution, InputSize, Method, Subject, settle
 from gradserve_server.programs.explain.path import blocks
 from gradserve_server.programs.explain.perturbation import mixed, scores
 from gradserve_server.programs.explain.superpixels import Superpixels
@@ -67,6 +68,10 @@ class KernelShap(Method):
     def superpixels(self) -> Superpixels | None:
         """As many as there shall be segments, if they shall be superpixels."""
         return Superpixels(self.segment_count) if self.segmentation is Segmentation.SUPERPIXELS else None
+
+    def cost(self, size: InputSize) -> float:
+        """Returns a forward a coalition."""
+        return self.sample_count * FORWARD_COST
 
     def explain(self, subject: Subject) -> Program[Attribution]:
         """Asks for the score of image, baseline and each coalition."""

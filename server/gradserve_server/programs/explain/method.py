@@ -62,6 +62,21 @@ class Attribution:
     approximation_error: Tensor | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class InputSize:
+    """What the cost of a method depends on.
+
+    Attributes:
+        height: Height of the model's input in pixels.
+        width: Its width.
+        channels: Number of channels of the layer of a given name.
+    """
+
+    height: int
+    width: int
+    channels: Callable[[str], int]
+
+
 class Method(ABC):
     """A method with its parameters.
 
@@ -98,6 +113,10 @@ class Method(ABC):
             InvalidInput: One does not fit; its field is named.
         """
 
+    def cost(self, size: InputSize) -> float:
+        """Returns about how many rows with a gradient it costs; one without counts as `FORWARD_COST`."""
+        return 1.0
+
     @abstractmethod
     def explain(self, subject: Subject) -> Program[Attribution]:
         """Explains one image: returns an attribution of [height, width]."""
@@ -127,6 +146,10 @@ class GradientMethod(Method):
     def step_row_count(self) -> int:
         """Number of those that it may ask for at once: noise around it asks about fewer copies side by side."""
         return self.row_count
+
+    def cost(self, size: InputSize) -> float:
+        """Returns the number of gradients."""
+        return float(self.row_count)
 
     @abstractmethod
     def attribute(self, subject: Subject) -> Program[Attribution]:

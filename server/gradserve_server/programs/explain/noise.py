@@ -11,7 +11,7 @@ from torch import Tensor
 from gradserve_server.autograd.program import Program, together
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.limits import BLOCK, check_range
-from gradserve_server.programs.explain.method import Attribution, GradientMethod, Method, Subject, settle
+from gradserve_server.programs.explain.method import Attribution, GradientMethod, InputSize, Method, Subject, settle
 from gradserve_server.programs.explain.path import blocks
 from gradserve_server.programs.explain.saliency import Saliency
 
@@ -92,6 +92,10 @@ class NoisyMethod(Method):
                 reason="TOO_MANY",
                 metadata={"count": str(rows), "limit": str(MOST_ROWS)},
             )
+
+    def cost(self, size: InputSize) -> float:
+        """Returns the cost of the method inside, once a copy."""
+        return self.noisy_sample_count * self.around.cost(size)
 
     def explain(self, subject: Subject) -> Program[Attribution]:
         """Asks the method inside about the copies, as many of them together as make up a block of rows."""

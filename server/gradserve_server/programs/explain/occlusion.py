@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from gradserve_server.autograd.program import Program
+from gradserve_server.autograd.query import FORWARD_COST
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.baseline import Baseline, Mean
-from gradserve_server.programs.explain.method import Attribution, Method, Subject, settle
+from gradserve_server.programs.explain.method import Attribution, InputSize, Method, Subject, settle
 from gradserve_server.programs.explain.path import blocks
 from gradserve_server.programs.explain.perturbation import mixed, scores
 
@@ -59,6 +60,11 @@ class Occlusion(Method):
                 f"a window every {stride} pixels makes {count} windows; at most {MAX_WINDOWS} are served",
                 field="stride_px",
             )
+
+    def cost(self, size: InputSize) -> float:
+        """Returns a forward a window."""
+        window, stride = self._window(size.height, size.width)
+        return len(_starts(size.height, window, stride)) * len(_starts(size.width, window, stride)) * FORWARD_COST
 
     def explain(self, subject: Subject) -> Program[Attribution]:
         """Asks for the score of the image, and with each window covered."""

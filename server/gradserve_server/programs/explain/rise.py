@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from gradserve_server.autograd.program import Program
+from gradserve_server.autograd.query import FORWARD_COST
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.baseline import Baseline, Mean
-from gradserve_server.programs.explain.method import Attribution, Method, Subject, settle
+from gradserve_server.programs.explain.method import Attribution, InputSize, Method, Subject, settle
 from gradserve_server.programs.explain.path import blocks
 from gradserve_server.programs.explain.perturbation import mixed, scores
 
@@ -43,6 +44,10 @@ class Rise(Method):
             raise InvalidInput(f"must be 2 to 64, not {self.grid_size}", field="grid_size")
         if not 0.01 <= self.keep_probability <= 0.99:
             raise InvalidInput(f"must be 0.01 to 0.99, not {self.keep_probability:g}", field="keep_probability")
+
+    def cost(self, size: InputSize) -> float:
+        """Returns a forward a mask."""
+        return self.mask_count * FORWARD_COST
 
     def explain(self, subject: Subject) -> Program[Attribution]:
         """Asks for the class's probability behind each mask."""

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from gradserve_server.autograd.objective import class_score
 from gradserve_server.autograd.program import Program, ask, host, together
-from gradserve_server.autograd.query import Query
+from gradserve_server.autograd.query import FORWARD_COST, Query
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.baseline import gaussian_blur
 from gradserve_server.programs.explain.limits import BLOCK
-from gradserve_server.programs.explain.method import Attribution, Method, Subject
+from gradserve_server.programs.explain.method import Attribution, InputSize, Method, Subject
 from gradserve_server.programs.explain.transforms import DEFAULTS, Transform
 
 TOP_AREA = 0.2
@@ -59,6 +59,11 @@ class TrustOptions:
                 raise InvalidInput(f"must be 0 to {highest}, not {value}", field=name)
         if len(self.transforms) > 32:
             raise InvalidInput(f"{len(self.transforms)} are too many; at most 32 are served", field="transforms")
+
+    def cost(self, method: Method, size: InputSize) -> float:
+        """Returns about how many rows with a gradient the checks of one method cost."""
+        maps = len(self.transforms) + self.sample_count
+        return maps * method.cost(size) + (2 * self.step_count + self.sample_count) * FORWARD_COST
 
 
 class Verdict(Enum):

@@ -11,7 +11,7 @@ from gradserve_server.autograd.program import Program
 from gradserve_server.programs.explain.baseline import Baseline, Black, White
 from gradserve_server.programs.explain.integrated_gradients import IntegratedGradients
 from gradserve_server.programs.explain.limits import check_count, check_range
-from gradserve_server.programs.explain.method import Attribution, Method, Subject
+from gradserve_server.programs.explain.method import Attribution, InputSize, Method, Subject
 from gradserve_server.programs.explain.path import MOST_BASELINES, MOST_STEPS, blocks
 from gradserve_server.programs.explain.superpixels import Superpixels
 
@@ -49,6 +49,10 @@ class Xrai(Method):
     def superpixels(self) -> Superpixels:
         """Those of several scales."""
         return Superpixels()
+
+    def cost(self, size: InputSize) -> float:
+        """Returns the cost of its integrated gradients."""
+        return float(self.step_count * len(self.baselines))
 
     def explain(self, subject: Subject) -> Program[Attribution]:
         """Asks for integrated gradients, then adds up regions."""

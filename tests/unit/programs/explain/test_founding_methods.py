@@ -144,6 +144,7 @@ def _one_channel_model(network: nn.Module):
     from gradserve_server.models.folding import Folded
     from gradserve_server.models.layers import trace_layers
     from gradserve_server.models.model import Model
+    from gradserve_server.models.precision import PRECISIONS
     from gradserve_server.models.preprocessing import Preprocessing
     from gradserve_server.models.rectifiers import find_rectifiers
 
@@ -155,7 +156,7 @@ def _one_channel_model(network: nn.Module):
         module=network.eval().requires_grad_(False),
         folded=Folded(network),
         device=torch.device("cpu"),
-        dtype=torch.float32,
+        arithmetic=PRECISIONS["float32"],
         preprocessing=Preprocessing(height=4, width=4, resize=4),
         labels=(),
         class_count=network(sample).shape[1],

@@ -1,0 +1,70 @@
+"""Offers a server 5 and 20 times what it can answer, for a minute each, and checks what it makes of it.
+
+Goodput stays at 95 % of the knee or more; refusals take less than 50 ms; health stays SERVING and answers within
+100 ms; memory is bounded; two seconds after the end all is as before. Prints every figure with its bound. To be run
+where nothing else runs: it measures time.
+"""
+
+import argparse
+import asyncio
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import skimage.data
+from PIL import Image
+
+from gradserve.images import to_message
+from gradserve.v1 import explain_pb2
+
+
+def main() -> int:
+    """Runs the command and returns its exit status."""
+    from tests.deploy.processes import Replica, free_port
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--multiples", type=float, nargs="+", default=[5.0, 20.0], help="of the knee (default 5 20)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration of each (default %(default)g)")
+    parser.add_argument("--knee-seconds", type=float, default=10.0, help="of each rate tried (default %(default)g)")
+    parser.add_argument("--timeout", type=float, default=2.0, help="deadline of each request (default %(default)g)")
+    parser.add_argument("flags", nargs="*", help="further flags of the server, after --")
+    parsed = parser.parse_args()
+    server = Replica(free_port(), "--pass-rows", "0", *parsed.flags)
+    try:
+        server.start()
+        server.ready()
+        return asyncio.run(_measure(server.address, server.process.pid, parsed))
+    finally:
+        server.kill()
+
+
+async def _measure(address: str, process: int, parsed: argparse.Namespace) -> int:
+    from tests.load.checks import report
+    from tests.load.overload import asking, connect, overload, usual
+
+    async with connect(address) as channel:
+        ask = asking(channel, _request(), parsed.timeout)
+        normal = await usual(ask, parsed.knee_seconds)
+        print(f"knee: {normal.answered:.1f} answers/s; idle, the slowest answer took {normal.seconds * 1000:.0f} ms")
+        checks = []
+        for multiple in parsed.multiples:
+            found = await overload(ask, address, process, multiple, parsed.seconds, normal)
+            codes = ", ".join(f"{count} {code}" for code, count in found.codes.most_common())
+            print(f"{multiple:g}x: {found.offered:.1f}/s offered, {found.answered:.1f}/s answered; {codes}", flush=True)
+            checks += found.checks(normal)
+    return report(checks)
+
+
+def _request() -> explain_pb2.ExplainRequest:
+    file = BytesIO()
+    Image.fromarray(skimage.data.coffee()).resize((300, 200)).save(file, "JPEG", quality=90)
+    return explain_pb2.ExplainRequest(
+        image=to_message(file.getvalue()),
+        methods=[explain_pb2.Method(grad_cam={})],
+        frame=explain_pb2.FRAME_MODEL_INPUT,
+    )
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    sys.exit(main())

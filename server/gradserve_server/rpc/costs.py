@@ -1,0 +1,62 @@
+"""About how much work a request is, in rows of the model's input size with one gradient: for admission and limits."""
+
+from math import prod
+
+from gradserve_server.errors import InvalidInput
+from gradserve_server.models.model import Model
+from gradserve_server.programs.explain.method import InputSize
+from gradserve_server.rpc.maximize_requests import MaximizeCall
+from gradserve_server.rpc.requests import ExplainCall
+from gradserve_server.rpc.stylize_requests import FeedForward, StylizeCall
+
+
+def explain_rows(call: ExplainCall) -> float:
+    """Returns the cost of all methods for all targets, with what their trust reports cost."""
+    model = call.model
+
+    def channels(name: str) -> int:
+        layer = model.layer(name)
+        return layer.grid.channel_count(layer.shape) if layer.grid is not None else layer.shape[-1]
+
+    size = InputSize(model.preprocessing.height, model.preprocessing.width, channels)
+    each = sum(
+        method.cost(size) + (call.trust.cost(method, size) if call.trust is not None else 0.0)
+        for method in call.methods
+    )
+    return len(call.targets) * each
+
+
+def maximize_rows(call: MaximizeCall, size: tuple[int, int]) -> float:
+    """Returns the cost of all steps of all images, on images of `size`."""
+    octaves = call.recipe.octaves.sizes(*size)
+    return call.count * call.recipe.step_count * sum(_relative(octave, call.model) for octave in octaves)
+
+
+def stylize_rows(call: StylizeCall) -> float:
+    """Returns the cost of all steps, or of the one pass of a trained network."""
+    height, width = call.images[0].shape[2:]
+    if isinstance(call.style, FeedForward):
+        return _relative((height, width), call.model)
+    recipe = call.style.recipe
+    scales = zip(recipe.level_steps, recipe.pyramid.sizes(height, width), strict=True)
+    return sum(steps * _relative(scale, call.model) for steps, scale in scales)
+
+
+def check_rows(rows: float, most: int) -> None:
+    """Checks the cost of an Explain request.
+
+    Raises:
+        InvalidInput: It is too much for one request.
+    """
+    if rows > most:
+        raise InvalidInput(
+            f"methods and targets together take about {rows:.0f} rows; at most {most} are served in one request: ask "
+            "for less at once",
+            field="methods",
+            reason="TOO_MANY_ROWS",
+            metadata={"rows": f"{rows:.0f}", "limit": str(most)},
+        )
+
+
+def _relative(size: tuple[int, ...], model: Model) -> float:
+    return prod(size) / (model.preprocessing.height * model.preprocessing.width)

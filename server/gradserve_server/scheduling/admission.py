@@ -1,0 +1,199 @@
+"""Who may wait: nobody whose turn would come too late, and not more work than callers would want to wait for.
+
+Work is measured in seconds of the device: rows still to compute times what calibration says a row costs, times how much
+longer passes have taken of late than calibration says. It is refused on arrival, at once, so that a caller can go
+elsewhere, and that what is taken in is finished: a queue in which all grow too old answers nobody.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import inf
+
+from gradserve_server.errors import Expired, Overloaded
+from gradserve_server.scheduling.job import Place, Priority
+
+ANSWER_SECONDS = 0.05
+"""From the end of the last pass until the answer is with the caller."""
+PACE_WEIGHT = 0.1
+"""How much of the pace the newest pass is."""
+LEAST_PACE, MOST_PACE = 0.1, 10.0
+"""Of one pass, relative to calibration: one that stalled, or whose work is still to come, says little of the next."""
+SHORTEST_RETRY, LONGEST_RETRY = 0.1, 30.0
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much may wait.
+
+    Attributes:
+        programs: Number of requests, those whose images are being decoded included.
+        seconds: Of each class, seconds of work. A request that would be alone is let in whatever its size.
+        tenant_share: Part of `seconds` that one tenant may have, 0..1.
+    """
+
+    programs: int = 1024
+    seconds: dict[Priority, float] = field(default_factory=lambda: dict.fromkeys(Priority, inf))
+    tenant_share: float = 1.0
+
+
+class Admission:
+    """The places that are taken. Threads may share it.
+
+    Args:
+        bounds: How much may wait.
+        refused: Called with the reason of each refusal.
+        changed: Called with a class and the seconds of its work that now wait.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        bounds: Bounds,
+        refused: Callable[[str], None] = lambda reason: None,
+        changed: Callable[[Priority, float], None] = lambda priority, seconds: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.bounds = bounds
+        self._refused = refused
+        self._changed = changed
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._places: dict[Place, None] = {}
+        self._waiting = dict.fromkeys(Priority, 0.0)
+        self.pace = 1.0
+        """How much longer passes take than calibration says."""
+
+    @property
+    def count(self) -> int:
+        """Number of places that are taken."""
+        return len(self._places)
+
+    @contextmanager
+    def place(self, place: Place) -> Iterator[Place]:
+        """Holds a place, at what is known of its work before anything is decoded. Raises as `enter`."""
+        self.enter(place)
+        try:
+            yield place
+        finally:
+            self.leave(place)
+
+    def enter(self, place: Place) -> None:
+        """Takes a place.
+
+        Raises:
+            Overloaded: There is none.
+            Expired: Others wait, and the work takes longer than the caller does.
+        """
+        with self._lock:
+            self._check(place, place.seconds)
+            self._places[place] = None
+            self._count(place.priority, place.seconds)
+
+    def leave(self, place: Place) -> None:
+        """Gives a place back."""
+        with self._lock:
+            del self._places[place]
+            self._count(place.priority, -place.seconds)
+
+    def weigh(self, place: Place, seconds: float) -> None:
+        """Notes how much work a place's request is, once that is known. Raises as `enter`."""
+        with self._lock:
+            self._check(place, seconds)
+            self._set(place, seconds)
+
+    def done(self, place: Place, seconds: float) -> None:
+        """Notes that so much work of a place's request is done; more than was expected of it is nobody's delay."""
+        with self._lock:
+            self._set(place, max(0.0, place.seconds - seconds))
+
+    def ran(self, expected: float, measured: float) -> None:
+        """Notes how long a pass took, beside what calibration says."""
+        if expected > 0:
+            with self._lock:
+                pace = min(max(measured / expected, LEAST_PACE), MOST_PACE)
+                self.pace += PACE_WEIGHT * (pace - self.pace)
+
+    def _set(self, place: Place, seconds: float) -> None:
+        change, place.seconds = seconds - place.seconds, seconds
+        if place in self._places:
+            self._count(place.priority, change)
+
+    def _count(self, priority: Priority, seconds: float) -> None:
+        # Of nothing, nothing waits: rounding does not add up.
+        empty = not any(place.priority == priority for place in self._places)
+        self._waiting[priority] = 0.0 if empty else self._waiting[priority] + seconds
+        self._changed(priority, self._waiting[priority])
+
+    def _check(self, place: Place, seconds: float) -> None:
+        others = [other for other in self._places if other is not place]
+        if len(others) >= self.bounds.programs:
+            raise self._overloaded("QUEUE_FULL", f"{len(others)} requests are waiting, the most this server holds", 0.0)
+        bound = self.bounds.seconds[place.priority]
+        kind = place.priority.name.lower()
+        same = [other for other in others if other.priority == place.priority]
+        waiting = self.pace * sum(other.seconds for other in same)
+        own = self.pace * seconds
+        if waiting and waiting + own > bound:
+            raise self._overloaded(
+                "QUEUE_FULL",
+                f"{waiting:.1f} s of {kind} work are waiting; with {own:.1f} s more it would be over {bound:g} s",
+                waiting + own - bound,
+            )
+        share = self.bounds.tenant_share * bound
+        held = self.pace * sum(other.seconds for other in same if other.tenant == place.tenant)
+        if held and held + own > share:
+            raise self._overloaded(
+                "TENANT_QUOTA",
+                f"{held:.1f} s of this tenant's {kind} work are waiting; with {own:.1f} s more it would be over its "
+                f"share, {share:g} s",
+                held + own - share,
+            )
+        self._check_deadline(place, others, seconds)
+
+    def _check_deadline(self, place: Place, others: list[Place], seconds: float) -> None:
+        left = place.deadline - self._clock()
+        # When nothing waits it may try: it delays nobody, and what its passes take corrects what is expected.
+        if left == inf or not any(other.seconds for other in others):
+            return
+        own = 0.0 if place.ends_early else self.pace * seconds + ANSWER_SECONDS
+        ahead = self.pace * _ahead(place, others, seconds)
+        if ahead + own <= left:
+            return
+        if not place.ends_early and seconds * min(1.0, self.pace) > left:
+            self._refused("deadline_too_short")
+            raise Expired(
+                f"this takes about {own:.2f} s by itself, and the deadline leaves {max(0.0, left):.2f} s: give it more "
+                "time, or ask for less",
+                reason="DEADLINE_TOO_SHORT",
+                metadata={"needed_seconds": f"{own:.2f}", "left_seconds": f"{max(0.0, left):.2f}"},
+            )
+        raise self._overloaded(
+            "DEADLINE_UNREACHABLE",
+            f"about {ahead:.2f} s of work go first and this takes {own:.2f} s, but the deadline leaves {left:.2f} s",
+            ahead + own - left,
+        )
+
+    def _overloaded(self, reason: str, message: str, seconds: float) -> Overloaded:
+        self._refused(reason.lower())
+        return Overloaded(message, retry_seconds=min(max(SHORTEST_RETRY, seconds), LONGEST_RETRY), reason=reason)
+
+
+def _ahead(place: Place, others: list[Place], own: float) -> float:
+    """Returns the seconds of work that go before the last of `own`, as the scheduler takes turns.
+
+    Of the same tenant, interactive work goes before iterative; those of a class take turns, so that of each as much
+    goes first as is asked for. Tenants take turns, too: of each other one as much goes first as of this tenant.
+    """
+    before = 0.0
+    of_others: dict[str, float] = {}
+    for other in others:
+        if other.tenant != place.tenant:
+            of_others[other.tenant] = of_others.get(other.tenant, 0.0) + other.seconds
+        elif other.priority < place.priority:
+            before += other.seconds
+        elif other.priority == place.priority:
+            before += min(other.seconds, own)
+    return before + sum(min(seconds, before + own) for seconds in of_others.values())

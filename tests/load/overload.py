@@ -1,0 +1,216 @@
+"""Far more requests than a server can answer: what it still answers, how it refuses, and how it recovers."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import grpc
+import numpy as np
+from tests.load.checks import Check, resident_mib
+from tests.load.probe import probing
+
+from gradserve.channel import channel_options
+from gradserve.load import even, knee, offer, summary
+from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc
+
+GOODPUT = 0.95
+"""Part of the knee's answers that overload must leave."""
+REFUSAL_SECONDS = 0.05
+HEALTH_SECONDS = 0.1
+RECOVERY_SECONDS = 2.0
+GROWTH_MIB = 256.0
+"""Most that resident memory may grow under overload: what a full queue of requests and their images takes."""
+NORMAL = 3.0
+"""An answer is as usual when it takes at most so many times the slowest of an idle server."""
+STREAK = 5
+"""So many usual answers one after the other show that all is as usual."""
+REFUSED = ("RESOURCE_EXHAUSTED", "UNAVAILABLE")
+
+Ask = Callable[[int], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What a server does when nobody asks too much.
+
+    Attributes:
+        answered: Answers a second at the knee.
+        seconds: The slowest answer of an idle server.
+    """
+
+    answered: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Overloaded:
+    """What a server did under overload.
+
+    Attributes:
+        multiple: How many times the knee was offered.
+        offered: Requests a second.
+        answered: Answers a second.
+        codes: How many requests ended with each code.
+        refusals: Seconds that each refusal took, from when it was sent.
+        statuses: What health said.
+        health_seconds: How long each health check took.
+        growth_mib: By how much the peak of resident memory exceeded what was there before.
+        recovery_seconds: From the last request until answers were as usual.
+    """
+
+    multiple: float
+    offered: float
+    answered: float
+    codes: Counter[str]
+    refusals: Sequence[float]
+    statuses: Sequence[str]
+    health_seconds: Sequence[float]
+    growth_mib: float
+    recovery_seconds: float
+
+    def checks(self, usual: Usual) -> list[Check]:
+        """Returns what must hold."""
+        title = f"{self.multiple:g}x"
+        not_serving = sum(status != "SERVING" for status in self.statuses)
+        odd = sum(count for code, count in self.codes.items() if code not in ("OK", "DEADLINE_EXCEEDED", *REFUSED))
+        return [
+            Check(f"{title} goodput, answers/s", self.answered, GOODPUT * usual.answered, at_least=True),
+            Check(f"{title} refusals", len(self.refusals), 1, at_least=True),
+            Check(f"{title} refusals, slowest of a hundred, s", _quantile(self.refusals, 0.99), REFUSAL_SECONDS),
+            Check(f"{title} requests that ended in any other way", odd, 0),
+            Check(f"{title} health checks", len(self.statuses), 1, at_least=True),
+            Check(f"{title} health checks that did not say SERVING", not_serving, 0),
+            Check(f"{title} health, slowest, s", max(self.health_seconds, default=np.nan), HEALTH_SECONDS),
+            Check(f"{title} growth of resident memory, MiB", self.growth_mib, GROWTH_MIB),
+            Check(f"{title} back to normal, s", self.recovery_seconds, RECOVERY_SECONDS),
+        ]
+
+
+def _quantile(values: Sequence[float], quantile: float) -> float:
+    return float(np.quantile(values, quantile)) if values else float("nan")
+
+
+def asking(channel: grpc.aio.Channel, request: explain_pb2.ExplainRequest, timeout: float) -> Ask:
+    """Returns what sends one request and waits for its end."""
+    stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
+
+    async def ask(number: int) -> None:
+        await stub.Explain(request, timeout=timeout)
+
+    return ask
+
+
+def connect(address: str) -> grpc.aio.Channel:
+    """Returns a channel as the client's, but without retries: what is refused is to be seen."""
+    return grpc.aio.insecure_channel(address, channel_options([("grpc.enable_retries", 0)]))
+
+
+async def usual(ask: Ask, seconds: float, callers: int = 16) -> Usual:
+    """Finds the knee of a server and what it does when idle.
+
+    Args:
+        ask: Sends a request.
+        seconds: How long to try each rate.
+        callers: Number of callers in a closed loop that finds about what the server can do.
+    """
+    slowest = max([await _timed(ask, number) for number in range(20)])
+    ends, answers = time.monotonic() + seconds, 0
+
+    async def caller() -> None:
+        nonlocal answers
+        while time.monotonic() < ends:
+            await ask(0)
+            answers += 1
+
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    about = answers / seconds
+    tried = []
+    for part in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+        tried.append(summary(await offer(ask, even(part * about, seconds))))
+        print(f"{tried[-1].offered:7.1f}/s offered, {tried[-1].answered:7.1f}/s answered", flush=True)
+        if not tried[-1].kept_up:
+            break
+    found = knee(tried) or tried[0]
+    return Usual(found.answered, slowest)
+
+
+async def overload(ask: Ask, address: str, process: int, multiple: float, seconds: float, usual: Usual) -> Overloaded:
+    """Offers a server a multiple of what it can answer, and watches.
+
+    Args:
+        ask: Sends a request.
+        address: Where the server's health is asked for.
+        process: Whose memory is watched.
+        multiple: How many times the knee to offer.
+        seconds: For how long.
+        usual: What the server does otherwise.
+    """
+    refusals: list[float] = []
+    sent = 0
+
+    async def timed(number: int) -> None:
+        nonlocal sent
+        sent += 1
+        started = time.monotonic()
+        try:
+            await ask(number)
+        except grpc.RpcError as error:
+            if error.code().name in REFUSED:
+                refusals.append(time.monotonic() - started)
+            raise
+
+    before = peak = resident_mib(process)
+    due = even(multiple * usual.answered, seconds)
+    with probing(address) as probes:
+        begun = time.monotonic()
+        offering = asyncio.ensure_future(offer(timed, due))
+        # Until all were sent, which on a busy machine is later than they were due: the server's rest begins then.
+        while sent < len(due):
+            peak = max(peak, resident_mib(process))
+            await asyncio.sleep(0.05)
+        sending = time.monotonic() - begun
+        recovery = await _recovery(ask, usual)
+        calls = await offering
+        peak = max(peak, resident_mib(process))
+    lasted = max([sending, *(call.ended for call in calls if call.code == "OK")])
+    codes = Counter(call.code for call in calls)
+    return Overloaded(
+        multiple=multiple,
+        offered=len(calls) / sending,
+        answered=codes["OK"] / lasted,
+        codes=codes,
+        refusals=refusals,
+        statuses=probes.statuses,
+        health_seconds=probes.seconds,
+        growth_mib=peak - before,
+        recovery_seconds=recovery,
+    )
+
+
+async def _recovery(ask: Ask, usual: Usual, patience_seconds: float = 120.0) -> float:
+    """Returns the seconds until the first of `STREAK` usual answers in a row was asked for."""
+    ended = time.monotonic()
+    since, streak = ended, 0
+    while streak < STREAK:
+        asked = time.monotonic()
+        if asked > ended + patience_seconds:
+            return float("inf")
+        try:
+            took = await _timed(ask, 0)
+        except grpc.RpcError:
+            took = float("inf")
+            await asyncio.sleep(0.02)
+        if took > NORMAL * usual.seconds:
+            streak = 0
+            continue
+        since = since if streak else asked
+        streak += 1
+    return since - ended
+
+
+async def _timed(ask: Ask, number: int) -> float:
+    started = time.monotonic()
+    await ask(number)
+    return time.monotonic() - started

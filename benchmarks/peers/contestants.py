@@ -188,6 +188,7 @@ def _mlserver(port: int, settings: Settings) -> Mapping[str, str]:
     return {
         "MLSERVER_HOST": "127.0.0.1",
         "MLSERVER_DEBUG": "false",
+        "MLSERVER_METRICS_DIR": str(FOLDER / "mlserver-metrics"),
         "MLSERVER_GRPC_PORT": str(port),
         "MLSERVER_HTTP_PORT": str(_free_port()),
         "MLSERVER_METRICS_PORT": str(_free_port()),

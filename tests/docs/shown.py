@@ -42,7 +42,6 @@ TRIED_ELSEWHERE: Mapping[str, str] = {
 """Documents that a test of their own follows."""
 
 SHORTER: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "README.md": (("serve --listen 127.0.0.1:50051", "serve"),),
     "deploy/README.md": (("--address ... load", "load"), ("--rate 5,10,20,40 --seconds 30", "--rate 2,4 --seconds 2")),
     "docs/maximize.md": (
         ('preset="lucid")', 'preset="lucid", steps=16)'),

@@ -218,7 +218,7 @@ def until(server: Server, count: int) -> None:
 def test_who_leaves_takes_all_along(server: Server, address: str) -> None:
     until(server, 0)
     quick, slow = pictures(1)[0], b"no image"
-    with Client(address) as client:
+    with Client(address, timeout=3600) as client:
         stream = client.explain_stream([slow, *[quick] * 9], in_flight=4, **SLOW)
         assert isinstance(next(stream).error, InvalidRequest)
         until(server, 4)
@@ -228,7 +228,7 @@ def test_who_leaves_takes_all_along(server: Server, address: str) -> None:
 
 async def test_who_leaves_takes_all_along_for_asyncio(server: Server, address: str) -> None:
     await asyncio.to_thread(until, server, 0)
-    async with aio.Client(address) as client:
+    async with aio.Client(address, timeout=3600) as client:
         stream = client.explain_stream([b"no image", *pictures(9)], in_flight=4, **SLOW)
         assert isinstance((await anext(stream)).error, InvalidRequest)
         await asyncio.to_thread(until, server, 4)
@@ -238,7 +238,7 @@ async def test_who_leaves_takes_all_along_for_asyncio(server: Server, address: s
 
 def test_a_closed_client_is_each_images_failure(server: Server, address: str) -> None:
     until(server, 0)
-    client = Client(address)
+    client = Client(address, timeout=3600)
     stream = client.explain_stream([b"no image", *pictures(2)], in_flight=4, **SLOW)
     assert isinstance(next(stream).error, InvalidRequest)
     until(server, 2)
@@ -250,7 +250,7 @@ def test_a_closed_client_is_each_images_failure(server: Server, address: str) ->
 
 async def test_a_closed_client_is_each_images_failure_for_asyncio(server: Server, address: str) -> None:
     await asyncio.to_thread(until, server, 0)
-    client = aio.Client(address)
+    client = aio.Client(address, timeout=3600)
     stream = client.explain_stream([b"no image", *pictures(2)], in_flight=4, **SLOW)
     assert isinstance((await anext(stream)).error, InvalidRequest)
     await asyncio.to_thread(until, server, 2)

@@ -36,7 +36,9 @@ class Explainer:
 
 if __name__ == "__main__":
     # Workers inherit the environment. A busy machine takes longer to start a proxy than Ray waits.
-    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+    os.environ["RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S"] = "60"
+    # Ray would run them at the lowest priority, behind the callers on the same cores.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray spells it so
     ray.init(address="local", num_cpus=CORES, include_dashboard=False, object_store_memory=200 << 20)
     serve.start(http_options={"host": "127.0.0.1", "port": int(os.environ["PEER_PORT"])})
     serve.run(Explainer.bind())

@@ -19,7 +19,9 @@ async def test_the_pings_that_the_server_allows_are_allowed() -> None:
     options = [(name, value // 100 if "ping_interval" in name else value) for name, value in app._options(Settings())]
     assert len([name for name, _ in options if "ping_interval" in name]) == 1
     server = grpc.aio.server(options=options)
-    await Health("service").add_to(server)
+    health = Health("service")
+    await health.start()
+    health.add_to(server)
     port = free_port()
     server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

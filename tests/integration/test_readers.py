@@ -138,7 +138,7 @@ def pause(server: Server, client: Client, address: str) -> Pause:
     """Two readers stop for five seconds: one of ours, and one of the bare stub, which sees what transports do."""
     until(lambda: idle(server))
     picture = photograph("coffee")
-    with Client(address) as ours, grpc.insecure_channel(address, NARROW) as channel:
+    with Client(address, timeout=3600) as ours, grpc.insecure_channel(address, NARROW) as channel:
         started = passes(server)
         reading = ours.maximize(**STALLED, steps=2000)
         bare = explainer_service_pb2_grpc.ExplainerServiceStub(channel).Maximize(BARE, timeout=60)
@@ -214,7 +214,7 @@ def test_the_bare_stub_gets_what_the_transport_kept_and_then_the_newest(pause: P
 async def test_a_coroutine_that_stopped_goes_on_with_the_newest_and_gets_the_result(
     server: Server, address: str
 ) -> None:
-    async with aio.Client(address) as client:
+    async with aio.Client(address, timeout=3600) as client:
         started = passes(server)
         reading = client.maximize(**STALLED, steps=120)
         before = await anext(reading)
@@ -280,7 +280,7 @@ def test_a_block_and_a_client_end_their_calls(server: Server, client: Client, ad
     with client.maximize(**ENDLESS) as stream:
         next(stream)
     until(lambda: handled(server, "Cancelled") == cancelled + 1 and nobody_reads())
-    with Client(address) as other:
+    with Client(address, timeout=3600) as other:
         kept = other.maximize(**ENDLESS)
         next(kept)
     until(lambda: handled(server, "Cancelled") == cancelled + 2 and nobody_reads())
@@ -316,7 +316,7 @@ async def test_coroutines_end_their_calls_too(server: Server, address: str) -> N
         raise AssertionError("the call did not end")
 
     before = handled(server, "Cancelled")
-    async with aio.Client(address) as client:
+    async with aio.Client(address, timeout=3600) as client:
         async for _ in client.maximize(**ENDLESS):
             break
         gc.collect()

@@ -93,6 +93,7 @@ def _requests() -> list[tuple[str, bytes]]:
             "Stylize",
             {
                 "content": pixels,
+                "size_px": 32,
                 "optimization": {"styles": [{"image": pixels}], "step_count": 2, "start": "STYLE_START_NOISE"},
             },
         ),
@@ -125,7 +126,8 @@ class Campaign:
         slowest: The request that took longest, and its seconds.
     """
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._patience_seconds = patience_seconds
         self.codes: Counter[tuple[str, str]] = Counter()
         self.faults: list[tuple[Sent, str, str]] = []
         self.slowest: tuple[float, Sent | None] = (0.0, None)
@@ -161,7 +163,7 @@ class Campaign:
         started, said = monotonic(), ""
         try:
             # A stream is also how the one response of a unary method can be read.
-            for _ in self._calls[request.rpc](request.data, timeout=PATIENCE_SECONDS):
+            for _ in self._calls[request.rpc](request.data, timeout=self._patience_seconds):
                 pass
             code = "OK"
         except grpc.RpcError as error:

@@ -57,11 +57,11 @@ def test_the_real_requests_are_answered(server: Server) -> None:
     """Else to change them would find little."""
     address = f"127.0.0.1:{server.port}"
     with Client(address) as client, grpc.insecure_channel(address) as channel:
-        known, campaign = known_by(client), Campaign(channel)
+        known, campaign = known_by(client), Campaign(channel, patience_seconds=60)
         codes = [campaign.send(Sent(rpc, data, "real")) for rpc, data in known.requests]
         campaign.finish()
     ended = {
         str(GetMessageClass(REQUESTS[rpc]).FromString(data)): code.result()
         for (rpc, data), code in zip(known.requests, codes, strict=True)
     }
-    assert {text: code for text, code in ended.items() if code not in ("OK", "DEADLINE_EXCEEDED")} == {}
+    assert {text: code for text, code in ended.items() if code != "OK"} == {}

@@ -65,7 +65,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     save_file(transformer.state_dict(), folder / "vit_tiny_patch16_224.safetensors")
     catalogue = folder / "models.toml"
     catalogue.write_text(CATALOGUE)
-    with served(models=catalogue, pass_rows=8, image_pixels=4_000_000, image_bytes=1 << 20) as running:
+    # Some tests let much wait; tests/integration/test_limits.py has a server with the usual bounds of its own.
+    limits = {"image_pixels": 4_000_000, "image_bytes": 1 << 20, "interactive_queue_seconds": 3600.0}
+    with served(models=catalogue, pass_rows=8, **limits) as running:
         yield running
 
 

@@ -141,7 +141,7 @@ def pause(server: Server, client: Client, address: str) -> Pause:
     with Client(address, timeout=3600) as ours, grpc.insecure_channel(address, NARROW) as channel:
         started = passes(server)
         reading = ours.maximize(**STALLED, steps=2000)
-        bare = explainer_service_pb2_grpc.ExplainerServiceStub(channel).Maximize(BARE, timeout=60)
+        bare = explainer_service_pb2_grpc.ExplainerServiceStub(channel).Maximize(BARE, timeout=3600)
         raw = [next(bare)]
         before = next(reading)
         stopped = time.monotonic()
@@ -235,7 +235,7 @@ def test_who_goes_away_from_a_full_window_is_no_error_of_the_server(
     cancelled, failed = handled(server, "Cancelled"), handled(server, "Internal") + handled(server, "Unknown")
     for _ in range(6):
         with grpc.insecure_channel(address, NARROW) as channel:
-            call = explainer_service_pb2_grpc.ExplainerServiceStub(channel).Maximize(BARE, timeout=60)
+            call = explainer_service_pb2_grpc.ExplainerServiceStub(channel).Maximize(BARE, timeout=3600)
             next(call)
             started = passes(server)
             until(lambda started=started: passes(server) > started + 15)

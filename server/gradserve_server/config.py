@@ -68,7 +68,7 @@ class Settings:
     iterative_queue_seconds: float = _setting(
         1800.0, "most work of Maximize and Stylize that may wait, in seconds of the device", float
     )
-    tenant_share: float = _setting(1.0, "part of each of the two that one tenant may have, 0..1", float)
+    tenant_share: float = _setting(0.9, "part of each of the three that one tenant may have, 0..1", float)
     answer_cache_bytes: int = _setting(0, "bytes of answers of Explain to keep for the same requests; 0 for none", int)
     image_bytes: int = _setting(32 << 20, "largest encoded image or array of pixels in bytes", int)
     image_pixels: int = _setting(50_000_000, "largest number of pixels of an image", int)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import inf
+from math import ceil, inf
 
 from gradserve_server.errors import Expired, Overloaded
 from gradserve_server.scheduling.job import Place, Priority
@@ -31,12 +31,12 @@ class Bounds:
     Attributes:
         programs: Number of requests, those whose images are being decoded included.
         seconds: Of each class, seconds of work. A request that would be alone is let in whatever its size.
-        tenant_share: Part of `seconds` that one tenant may have, 0..1.
+        tenant_share: Part of both that one tenant may have, 0..1: the rest is there for others.
     """
 
     programs: int = 1024
     seconds: dict[Priority, float] = field(default_factory=lambda: dict.fromkeys(Priority, inf))
-    tenant_share: float = 1.0
+    tenant_share: float = 0.9
 
 
 class Admission:
@@ -131,6 +131,12 @@ class Admission:
         others = [other for other in self._places if other is not place]
         if len(others) >= self.bounds.programs:
             raise self._overloaded("QUEUE_FULL", f"{len(others)} requests are waiting, the most this server holds", 0.0)
+        own_count = 1 + sum(other.tenant == place.tenant for other in others)
+        most = ceil(self.bounds.tenant_share * self.bounds.programs)
+        if own_count > most:
+            raise self._overloaded(
+                "TENANT_QUOTA", f"{own_count - 1} requests of this tenant are waiting, its share of what may", 0.0
+            )
         bound = self.bounds.seconds[place.priority]
         kind = place.priority.name.lower()
         same = [other for other in others if other.priority == place.priority]

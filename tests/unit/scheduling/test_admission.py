@@ -73,6 +73,17 @@ def test_a_tenant_has_its_share_and_no_more() -> None:
     enter(queue, 2.5, tenant="shop", priority=ITERATIVE)
 
 
+def test_a_tenant_leaves_places_for_others() -> None:
+    queue = admission(share=0.5)
+    for _ in range(50):
+        enter(queue, 0.0, tenant="greedy")
+    error = refusal(queue, 0.0, tenant="greedy")
+    assert error.reason == "TENANT_QUOTA"
+    for _ in range(50):
+        enter(queue, 0.0, tenant="modest")
+    assert refusal(queue, 0.0, tenant="third").reason == "QUEUE_FULL"
+
+
 def test_the_number_of_requests_is_bounded() -> None:
     queue = Admission(Bounds(programs=2))
     enter(queue, 0.0)

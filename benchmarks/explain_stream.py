@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from benchmarks.running import server
 
 from gradserve import Client
 
@@ -31,7 +32,7 @@ name = "small"
 architecture = "torchvision:squeezenet1_1"
 weights = "small.safetensors"
 class_count = 10
-preprocessing = { height = 32, width = 32, resize = 32 }
+preprocessing = { height = 64, width = 64, resize = 64 }
 """
 ASKED = {"method": "grad_cam", "layer": "features.3", "overlay": False, "frame": "model_input"}
 
@@ -60,12 +61,12 @@ def _throughput(client: Client, turns: int, each: int) -> tuple[float, dict[str,
 
     def streamed() -> None:
         for one in client.explain_stream(images, **ASKED):
-            assert one.explanation.heatmap.shape == (32, 32)
+            assert one.explanation.heatmap.shape == (64, 64)
 
     def unary() -> None:
         with ThreadPoolExecutor(CALLERS) as pool:
             for explanation in pool.map(lambda image: client.explain(image, **ASKED), images):
-                assert explanation.heatmap.shape == (32, 32)
+                assert explanation.heatmap.shape == (64, 64)
 
     rates: dict[str, list[float]] = {"stream": [], "unary": []}
     for turn in range(turns + 1):
@@ -110,18 +111,8 @@ def _server(folder: Path) -> Iterator[str]:
     make += "save_file(torchvision.models.squeezenet1_1(num_classes=10).state_dict(), sys.argv[1])"
     subprocess.run([sys.executable, "-c", make, folder / "small.safetensors"], check=True)
     (folder / "models.toml").write_text(CATALOGUE)
-    command = [sys.executable, "-m", "gradserve_server", "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
-    with subprocess.Popen([*command, "--models", folder / "models.toml"], stderr=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stderr is not None
-            found = (re.search(r"serving on port (\d+)", line) for line in server.stderr)
-            port = next((match[1] for match in found if match), None)
-            if port is None:
-                sys.exit("the server did not start")
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.communicate()
+    with server("--models", str(folder / "models.toml")) as address:
+        yield address
 
 
 if __name__ == "__main__":

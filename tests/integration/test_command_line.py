@@ -301,13 +301,12 @@ def test_a_shell_completes(typed: str, offered: str) -> None:
         [sys.executable, "-m", "gradserve.cli", "completion", "bash"], capture_output=True, text=True, check=True
     ).stdout
     words = " ".join(f"'{word}'" for word in typed.split())
-    # bash asks `gradserve` on the way; here that is this checkout's.
-    ask = f"""gradserve() {{ {sys.executable} -c 'import sys; from gradserve.cli import main; sys.exit(main())' "$@"; }}
-export -f gradserve
-{script}
+    ask = f"""{script}
 COMP_WORDS=({words}); COMP_CWORD={len(typed.split()) - 1}
 _gradserve_completion gradserve
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
-    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True)
+    # bash asks the command `gradserve` on the way: the one that is installed beside this Python.
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, env=environment)
     assert offered in done.stdout.splitlines(), done.stderr

@@ -42,7 +42,7 @@ def test_sigterm_finishes_what_is_in_flight() -> None:
                 pytest.fail("the requests never were in flight together")
             running.send_signal(signal.SIGTERM)
             assert {call.result()[0].target.label for call in calls} == {"espresso"}
-        assert running.wait(120) == 0
+        assert running.wait(30) == 0
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,14 @@ _SERVICE_CONFIG = {
     "methodConfig": [
         {
             "name": [{"service": SERVICE}],
-            # RESOURCE_EXHAUSTED too, because the server says when to come back (grpc-retry-pushback-ms).
+            # RESOURCE_EXHAUSTED too, because the server says when to come back (grpc-retry-pushback-ms); CANCELLED,
+            # because so a gRPC server that stops ends what it has not yet looked at. What a caller cancels stays so.
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.1s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+                "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
             },
         }
     ],

@@ -20,7 +20,7 @@ const SERVICE_CONFIG = JSON.stringify({
         initialBackoff: "0.1s",
         maxBackoff: "2s",
         backoffMultiplier: 2,
-        retryableStatusCodes: ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
+        retryableStatusCodes: ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"],
       },
     },
   ],

@@ -67,7 +67,7 @@ class Load:
 
 @contextmanager
 def loaded(pair: list[Replica]) -> Iterator[Load]:
-    """Callers that share a client, each asking for the next map when the last is there."""
+    """Callers that share a client, each asking for the next map when the last is there, until one fails."""
     load, stop = Load(), threading.Event()
 
     async def ask(client: aio.Client) -> None:
@@ -77,6 +77,7 @@ def loaded(pair: list[Replica]) -> Iterator[Load]:
                 load.answers += 1
             except GradserveError as error:
                 load.errors.append(error)
+                break
 
     async def main() -> None:
         address = "ipv4:" + ",".join(replica.address for replica in pair)

@@ -15,6 +15,7 @@ from tests.conftest import jpeg
 from tests.serving import logged, process, served
 
 from gradserve import Client, GradserveError, Unavailable
+from gradserve.v1 import explainer_service_pb2_grpc, model_pb2
 from gradserve_server.app import SERVICE, Server
 from gradserve_server.models.loading import ModelLoadError
 
@@ -108,6 +109,26 @@ async def test_not_serving_until_warm_and_while_draining() -> None:
         assert await status(SERVICE) == NOT_SERVING
         assert await status("liveness") == SERVING
     await server.stop()
+
+
+async def test_a_server_that_stops_refuses_until_nobody_calls() -> None:
+    """Calls that it had received and not looked at would end as CANCELLED, which nobody repeats."""
+    import asyncio
+
+    from gradserve_server.config import Settings
+
+    server = Server(Settings(listen="127.0.0.1:0", metrics="127.0.0.1:0", pass_rows=1))
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", [("grpc.enable_retries", 0)]) as channel:
+        stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
+        await stub.ListModels(model_pb2.ListModelsRequest())
+        stopping = asyncio.ensure_future(server.stop())
+        for _ in range(30):
+            await asyncio.sleep(0.05)
+            with pytest.raises(grpc.aio.AioRpcError, match="the server is stopping"):
+                await stub.ListModels(model_pb2.ListModelsRequest())
+        assert not stopping.done()
+    await stopping
 
 
 def test_reflection(address: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -35,6 +36,10 @@ FAULTS = (
 )
 """Of the server, not of a caller, as the error budget counts them."""
 UNARY, STREAM = "unary", "server_stream"
+QUIET_SECONDS = 0.25
+"""For so long nobody may have called before a drained server stops."""
+LATE_SECONDS = 5.0
+"""For so long a drained server refuses callers who do not turn away; a wait for quiet could last for ever."""
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +74,7 @@ class Interceptor(aio.ServerInterceptor):
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
+        self._called = asyncio.Event()
 
     def expect(self, method: str, *, streams: bool) -> None:
         """Makes the series of a method exist from the start, so that rates begin at zero."""
@@ -82,13 +88,23 @@ class Interceptor(aio.ServerInterceptor):
             metrics.rpc_handled.labels(*labels, _camel_case(code))
 
     async def drain(self, seconds: float) -> bool:
-        """Refuses new RPCs, waits for those in flight, and returns whether all ended in time."""
+        """Refuses new RPCs, waits for those in flight and until nobody calls, and returns whether all ended in time."""
         self._draining = True
         try:
             await asyncio.wait_for(self._idle.wait(), seconds)
         except TimeoutError:
             return False
+        # Calls that a stopping server has received but not yet looked at end as CANCELLED, which nobody repeats; those
+        # refused here end as UNAVAILABLE. So it stops once callers have turned to other servers.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet(), LATE_SECONDS)
         return True
+
+    async def _quiet(self) -> None:
+        with suppress(TimeoutError):
+            while True:
+                self._called.clear()
+                await asyncio.wait_for(self._called.wait(), QUIET_SECONDS)
 
     async def intercept_service(
         self,
@@ -100,6 +116,7 @@ class Interceptor(aio.ServerInterceptor):
         service, _, method = handler_call_details.method.lstrip("/").partition("/")
         if handler is None or service == HEALTH:
             return handler
+        self._called.set()
         try:
             token_name = self._authentication.token_name(handler_call_details.invocation_metadata)
         except Unauthenticated as error:

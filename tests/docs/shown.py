@@ -12,8 +12,6 @@ RANDOMIZES = (
 IMAGE = "builds an image as root; tests/deploy/test_image.py does"
 RAY = "needs a Ray cluster; tests/deploy/test_ray.py starts one"
 K6 = "needs k6, a program beyond the packages; tests/deploy runs the scenarios"
-CERTIFIES = "needs certificates, and a server that has them; tests/integration/test_security.py makes and uses them"
-SECRET = "needs somebody's password store"
 
 NOT_RUN: Mapping[tuple[str, str], str] = {
     ("README.md", "make demo"): SUITE,
@@ -21,10 +19,6 @@ NOT_RUN: Mapping[tuple[str, str], str] = {
     ("README.md", "pip install"): INSTALLS,
     ("docs/tutorial.md", "pip install"): INSTALLS,
     ("docs/page.md", "pip install"): INSTALLS,
-    ("docs/security.md", "gradserve-server serve"): CERTIFIES,
-    ("docs/security.md", "gradserve --address"): CERTIFIES,
-    ("docs/security.md", "Client("): CERTIFIES,
-    ("docs/security.md", "pass show"): SECRET,
     ("docs/sanity-check.md", "gradserve-server sanity-check"): RANDOMIZES,
     ("docs/stylizers.md", "python scripts/style_images.py"): TRAINS,
     ("deploy/README.md", "make image"): IMAGE,
@@ -38,6 +32,7 @@ TRIED_ELSEWHERE: Mapping[str, str] = {
     "docs/add-a-method.md": "tests/docs/test_add_a_method.py",
     "docs/models.md": "tests/integration/test_models_document.py",
     "docs/other-languages.md": "tests/integration/test_other_languages.py",
+    "docs/security.md": "tests/docs/test_security.py",
 }
 """Documents that a test of their own follows."""
 

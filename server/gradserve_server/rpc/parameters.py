@@ -6,6 +6,7 @@ have the same fields, and what is unset in the message has the dataclass's defau
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
@@ -38,13 +39,18 @@ def parameters(kind: type[Parameters], message: Message, read_image: ReadImage) 
     Raises:
         InvalidInput: A value is out of its range; its field is named.
     """
-    types = get_type_hints(kind)
+    types = _types(kind)
     values: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]  # a dataclass
         value = _value(types[field.name], message, message.DESCRIPTOR.fields_by_name[field.name], read_image)
         if value is not None:
             values[field.name] = value
     return kind(**values)
+
+
+@cache
+def _types(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def method(message: Message, read_image: ReadImage) -> Method:

@@ -32,6 +32,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
     image_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
     image_pb2.DATA_TYPE_FLOAT64: np.dtype("<f8"),
 }
+BRIEF_BYTES = 4096
 
 
 class Frame(Enum):
@@ -78,8 +79,13 @@ def explain_image(request: explain_pb2.ExplainRequest, settings: Settings) -> Pi
         raise error.within("image") from error.__cause__
 
 
+def is_brief(request: explain_pb2.ExplainRequest) -> bool:
+    """Returns whether `explain_call` is quick: no parameter is so large that it may be an image."""
+    return sum(part.ByteSize() for part in (*request.methods, *request.targets)) <= BRIEF_BYTES
+
+
 def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, settings: Settings) -> ExplainCall:
-    """Checks all of a request but its image. Slow where a parameter holds an image: for the pool.
+    """Checks all of a request but its image. Slow where a parameter holds an image: see `is_brief`.
 
     Raises:
         InvalidInput: A field's value can never be served.

@@ -85,18 +85,22 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         self, request: explain_pb2.ExplainRequest, repository: Repository, context: Context
     ) -> explain_pb2.ExplainResponse:
         deadline = time.monotonic() + remaining_seconds(context)
-        # A forward a method at the least: who cannot have that need not have the image decoded.
+        # A forward a method at the least: who cannot have that need not have the request looked at.
         rows = len(request.methods) * FORWARD_COST
         place = self._place(Priority.INTERACTIVE, deadline, repository.get(request.model), rows=rows)
         with self._worker.admission.place(place):
-            return await self._explained(request, repository, place)
+            check = partial(requests.explain_call, request, repository, self._settings)
+            # Who is to be refused should not wait in the pool behind the images of others.
+            call = check() if requests.is_brief(request) else await self._in_pool(check)
+            rows = explain_rows(call)
+            check_rows(rows, self._settings.rows)
+            self._worker.admission.weigh(place, self._worker.expected_seconds(call.model, rows))
+            return await self._explained(request, call, rows, place)
 
     async def _explained(
-        self, request: explain_pb2.ExplainRequest, repository: Repository, place: Place
+        self, request: explain_pb2.ExplainRequest, call: requests.ExplainCall, rows: float, place: Place
     ) -> explain_pb2.ExplainResponse:
-        def prepare() -> tuple[requests.ExplainCall, Pixels, Pixels, Placement, tuple[npt.NDArray[Any], ...]]:
-            call = requests.explain_call(request, repository, self._settings)
-            check_rows(explain_rows(call), self._settings.rows)
+        def prepare() -> tuple[Pixels, Pixels, Placement, tuple[npt.NDArray[Any], ...]]:
             original = requests.explain_image(request, self._settings)
             requests.check_heatmap_bytes(call, original, self._settings)
             preprocessing = call.model.preprocessing
@@ -107,9 +111,9 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
                 preprocessing.white,
             ]
             inputs += [segmented(fitted, wanted.count) for wanted in superpixels_of(call.methods)]
-            return call, original, fitted, placement, tuple(inputs)
+            return original, fitted, placement, tuple(inputs)
 
-        call, original, fitted, placement, inputs = await self._in_pool(prepare)
+        original, fitted, placement, inputs = await self._in_pool(prepare)
         job = Job(
             model=call.model,
             start=partial(
@@ -124,7 +128,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             inputs=inputs,
             tenant=place.tenant,
             deadline=place.deadline,
-            rows=explain_rows(call),
+            rows=rows,
             place=place,
             passed=current_call.get().passed,
         )
@@ -186,7 +190,8 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         ends_early: bool = False,
     ) -> Place:
         seconds = self._worker.expected_seconds(model, rows) if model is not None else 0.0
-        return Place(priority, current_call.get().tenant, deadline, ends_early, seconds)
+        pass_seconds = self._worker.calibrations[model].pass_seconds if model is not None else 0.0
+        return Place(priority, current_call.get().tenant, deadline, ends_early, seconds, pass_seconds)
 
     async def _in_pool(self, function: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function)

@@ -19,6 +19,9 @@ ANSWER_SECONDS = 0.05
 """From the end of the last pass until the answer is with the caller."""
 PACE_WEIGHT = 0.1
 """How much of the pace the newest pass is."""
+MARGIN = 1.2
+"""So many times what is expected must fit before a deadline. Without it a full queue's answers all come at the last
+moment, and every other one just after it."""
 LEAST_PACE, MOST_PACE = 0.1, 10.0
 """Of one pass, relative to calibration: one that stalled, or whose work is still to come, says little of the next."""
 SHORTEST_RETRY, LONGEST_RETRY = 0.1, 30.0
@@ -99,10 +102,11 @@ class Admission:
             self._count(place.priority, -place.seconds)
 
     def weigh(self, place: Place, seconds: float) -> None:
-        """Notes how much work a place's request is, once that is known. Raises as `enter`."""
+        """Notes how much work a place's request is, once that is known. Raises as `enter`, unless nothing changes."""
         with self._lock:
-            self._check(place, seconds)
-            self._set(place, seconds)
+            if seconds != place.seconds:
+                self._check(place, seconds)
+                self._set(place, seconds)
 
     def done(self, place: Place, seconds: float) -> None:
         """Notes that so much work of a place's request is done; more than was expected of it is nobody's delay."""
@@ -165,8 +169,8 @@ class Admission:
         if left == inf or not any(other.seconds for other in others):
             return
         own = 0.0 if place.ends_early else self.pace * seconds + ANSWER_SECONDS
-        ahead = self.pace * _ahead(place, others, seconds)
-        if ahead + own <= left:
+        ahead = self.pace * (_ahead(place, others, seconds) + _beside(place, others, seconds))
+        if MARGIN * (ahead + own) <= left:
             return
         if not place.ends_early and seconds * min(1.0, self.pace) > left:
             self._refused("deadline_too_short")
@@ -178,13 +182,21 @@ class Admission:
             )
         raise self._overloaded(
             "DEADLINE_UNREACHABLE",
-            f"about {ahead:.2f} s of work go first and this takes {own:.2f} s, but the deadline leaves {left:.2f} s",
-            ahead + own - left,
+            f"about {ahead:.2f} s of work go first or beside it and this takes {own:.2f} s, but the deadline leaves {left:.2f} s",
+            MARGIN * (ahead + own) - left,
         )
 
     def _overloaded(self, reason: str, message: str, seconds: float) -> Overloaded:
         self._refused(reason.lower())
         return Overloaded(message, retry_seconds=min(max(SHORTEST_RETRY, seconds), LONGEST_RETRY), reason=reason)
+
+
+def _beside(place: Place, others: list[Place], own: float) -> float:
+    """Returns the seconds of work that share the last pass of `own`, which is done only when they are.
+
+    As many are expected to come after it as wait now.
+    """
+    return min(max(0.0, place.pass_seconds - own), sum(other.seconds for other in others))
 
 
 def _ahead(place: Place, others: list[Place], own: float) -> float:

@@ -60,6 +60,11 @@ class Calibration:
         return full.most_ms / full.rows / 1000
 
     @property
+    def pass_seconds(self) -> float:
+        """Seconds that a full pass takes."""
+        return self.pass_rows * self.row_seconds
+
+    @property
     def short_pass_rows(self) -> int:
         """Rows of a pass that takes hardly longer than one of a single row: many on a GPU, one on most CPUs."""
         bound = SHORT * self.points[0].most_ms

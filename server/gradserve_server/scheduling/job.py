@@ -36,6 +36,7 @@ class Place:
         deadline: When the caller stops waiting, on the clock of `time.monotonic`.
         ends_early: Whether it ends by itself before the deadline, whatever is left to do.
         seconds: Work still to do, as calibration says.
+        pass_seconds: How long a full pass takes, which its rows share with others'; 0 where that is not known yet.
     """
 
     priority: Priority
@@ -43,6 +44,7 @@ class Place:
     deadline: float = inf
     ends_early: bool = False
     seconds: float = 0.0
+    pass_seconds: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

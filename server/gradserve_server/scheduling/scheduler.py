@@ -4,10 +4,12 @@ Nothing here knows threads or devices: the worker calls `next_pass` in its own t
 `settle` with the answers. Rows are served in turns of tenants, so that none gets more than its share while others wait.
 Of each tenant, the order is:
 
-1. who was passed over `PATIENCE` times, so that nobody starves;
-2. interactive jobs, then iterative ones;
-3. who was served longest ago, the never served first: a new request goes before the next chunk of a big query, and big
-   queries take turns;
+1. iterative jobs that were passed over `PATIENCE` times, so that nobody starves;
+2. interactive jobs, then the other iterative ones;
+3. of interactive jobs, whose turn it is when each counts from where its tenant was on arrival, by what it costs: equal
+   ones in the order they came, so that newcomers take nothing from those that are nearly done; a short one before what
+   is left of a long one, which in turn waits for no more of those that came later than it costs itself. Iterative jobs
+   take turns by step: who was served longest ago, the never served first;
 4. who came first.
 
 While interactive jobs keep coming, iterative ones fill no more than a short pass, and a tenant fills no more than one
@@ -46,7 +48,7 @@ class _Run:
     program: Program[Any]
     usage: Usage = field(default_factory=Usage)
     demands: list["_Demand"] = field(default_factory=list)
-    last_served: int = -1
+    turn: float = -1.0
     passed_over: int = 0
 
 
@@ -71,9 +73,11 @@ class _Demand:
         return any(query.couples_rows for query in self.queries)
 
     @property
-    def rank(self) -> tuple[bool, int, int, float]:
+    def rank(self) -> tuple[bool, int, float, float]:
         run = self.run
-        return run.passed_over < PATIENCE, run.job.priority, run.last_served, run.job.arrived
+        # Not interactive ones: their turns come anyway, and who is put first once served would be last again.
+        starved = run.passed_over >= PATIENCE and run.job.priority is Priority.ITERATIVE
+        return not starved, run.job.priority, run.turn, run.job.arrived
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +123,7 @@ class Scheduler:
     Args:
         row_budget: Largest number of rows of a pass with a given key.
         row_seconds: What a row of a pass with a given key costs the device: the measure of tenants' shares.
+        job_seconds: About what all of a job costs the device.
         short_rows: Largest number of rows of a short pass with a given key; None where passes need not be short.
         abandoned: Called with the reason, `cancelled` or `deadline`, for each job dropped before it ended.
         clock: Monotonic seconds.
@@ -128,12 +133,14 @@ class Scheduler:
         self,
         row_budget: Callable[[PassKey], int],
         row_seconds: Callable[[PassKey], float] = lambda key: 1.0,
+        job_seconds: Callable[[Job[Any]], float] = lambda job: job.rows,
         short_rows: Callable[[PassKey], int] | None = None,
         abandoned: Callable[[str], None] = lambda reason: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._row_budget = row_budget
         self._row_seconds = row_seconds
+        self._job_seconds = job_seconds
         self._short_rows = short_rows or row_budget
         self._fairness = Fairness()
         self._expectations = Expectations()
@@ -153,6 +160,7 @@ class Scheduler:
         self._runs[run] = None
         self._fairness.enter(job.tenant)
         if job.priority is Priority.INTERACTIVE:
+            run.turn = self._fairness.time(job.tenant) + self._job_seconds(job)
             self._expectations.note(job.tenant, self._clock())
         self._advance(run, None)
 
@@ -253,8 +261,8 @@ class Scheduler:
         served = {share.demand.run for share in shares}
         for run in {demand.run for demand in ready}:
             run.passed_over = 0 if run in served else run.passed_over + 1
-        for run in served:
-            run.last_served = self._pass_number
+            if run in served and run.job.priority is Priority.ITERATIVE:
+                run.turn = self._pass_number
         self._pass_number += 1
 
     def _drop_abandoned(self) -> None:

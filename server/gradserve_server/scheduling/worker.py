@@ -94,6 +94,7 @@ class Worker:
         self._scheduler = Scheduler(
             self._row_budget,
             self._row_seconds,
+            lambda job: self.expected_seconds(job.model, job.rows),
             self._short_rows,
             abandoned=lambda reason: metrics.abandoned.labels(reason).inc(),
         )

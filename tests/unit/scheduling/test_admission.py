@@ -3,7 +3,7 @@
 import pytest
 
 from gradserve_server.errors import Expired, Overloaded
-from gradserve_server.scheduling.admission import ANSWER_SECONDS, Admission, Bounds
+from gradserve_server.scheduling.admission import ANSWER_SECONDS, MARGIN, Admission, Bounds
 from gradserve_server.scheduling.job import Place, Priority
 
 INTERACTIVE, ITERATIVE = Priority.INTERACTIVE, Priority.ITERATIVE
@@ -95,10 +95,10 @@ def test_who_would_come_too_late_is_refused_at_once() -> None:
     queue = admission()
     for _ in range(4):
         enter(queue, 1.0)
-    error = refusal(queue, 1.0, left=4.5)
+    error = refusal(queue, 1.0, left=MARGIN * 4.5)
     assert error.reason == "DEADLINE_UNREACHABLE"
-    assert error.retry_seconds == pytest.approx(0.5 + ANSWER_SECONDS)
-    enter(queue, 1.0, left=5.1)
+    assert error.retry_seconds == pytest.approx(MARGIN * (0.5 + ANSWER_SECONDS))
+    enter(queue, 1.0, left=MARGIN * 5.1)
 
 
 def test_what_takes_longer_than_the_caller_waits_is_no_matter_of_the_queue() -> None:
@@ -127,23 +127,38 @@ def test_a_long_request_does_not_go_before_a_short_one() -> None:
     queue = admission(interactive=1000.0)
     enter(queue, 500.0)
     # They take turns: as much of the long one goes first as the short one takes.
-    enter(queue, 1.0, left=2.1)
-    assert refusal(queue, 1.0, left=2.1).reason == "DEADLINE_UNREACHABLE"
+    enter(queue, 1.0, left=MARGIN * 2.1)
+    assert refusal(queue, 1.0, left=MARGIN * 2.1).reason == "DEADLINE_UNREACHABLE"
+
+
+def test_what_shares_its_pass_is_done_when_the_pass_is() -> None:
+    """In a full queue as many rows come after it as the pass has room for; with one other there is but that one."""
+    queue = admission(interactive=1000.0)
+    enter(queue, 0.5)
+    queue.enter(Place(INTERACTIVE, "", NOW + MARGIN * 1.6, seconds=0.5, pass_seconds=4.0))
+    for _ in range(9):
+        enter(queue, 1.0)
+    # 5.5 s go first, and 3.5 s fill its pass.
+    late = Place(INTERACTIVE, "", NOW + MARGIN * 9.4, seconds=0.5, pass_seconds=4.0)
+    with pytest.raises(Overloaded, match="beside it"):
+        queue.enter(late)
+    late.deadline = NOW + MARGIN * 9.6
+    queue.enter(late)
 
 
 def test_iterative_work_waits_for_interactive_and_not_the_other_way() -> None:
     queue = admission(interactive=1000.0, iterative=1000.0)
     enter(queue, 50.0, priority=ITERATIVE)
-    enter(queue, 5.0, left=5.2)
-    assert refusal(queue, 1.0, priority=ITERATIVE, left=6.0).reason == "DEADLINE_UNREACHABLE"
-    enter(queue, 1.0, priority=ITERATIVE, left=7.2)
+    enter(queue, 5.0, left=MARGIN * 5.2)
+    assert refusal(queue, 1.0, priority=ITERATIVE, left=MARGIN * 6.0).reason == "DEADLINE_UNREACHABLE"
+    enter(queue, 1.0, priority=ITERATIVE, left=MARGIN * 7.2)
 
 
 def test_another_tenant_goes_first_with_as_much_as_oneself() -> None:
     queue = admission(interactive=1000.0)
     for _ in range(30):
         enter(queue, 1.0, tenant="flood")
-    enter(queue, 1.0, tenant="shop", left=2.1)
+    enter(queue, 1.0, tenant="shop", left=MARGIN * 2.1)
     assert refusal(queue, 1.0, tenant="flood", left=10.0).reason == "DEADLINE_UNREACHABLE"
 
 

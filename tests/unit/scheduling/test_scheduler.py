@@ -190,7 +190,7 @@ def test_what_a_large_model_costs_counts_for_its_tenant(model, other) -> None:
 
 def test_a_big_query_takes_turns_with_small_ones(model) -> None:
     harness = Harness(budget=4)
-    big = harness.add(model, once(40))
+    big = harness.add(model, once(40), rows=40)
     harness.step()
     small = harness.add(model, once())
     harness.step()
@@ -200,6 +200,34 @@ def test_a_big_query_takes_turns_with_small_ones(model) -> None:
     harness.run()
     assert big.result().result.shape == (40, 3, 8, 8)
     assert len(harness.passes) == 11
+
+
+def test_newcomers_take_nothing_from_those_that_are_nearly_done(model) -> None:
+    """Or under load none is ever done in time: each waits for as many as come after it."""
+    harness = Harness(budget=1)
+    ended: list[Future] = []
+    futures = []
+    for _ in range(6):
+        futures.append(harness.add(model, once(4), rows=4))
+        futures[-1].add_done_callback(ended.append)
+        harness.step()
+    for done in range(6, 24):
+        assert len(ended) == done // 4
+        harness.step()
+    assert ended == futures
+    assert PATIENCE < len(harness.passes)
+
+
+def test_a_long_request_waits_for_as_much_as_it_is_itself(model) -> None:
+    harness = Harness(budget=1)
+    long = harness.add(model, once(5), rows=5)
+    for served in range(20):
+        harness.add(model, once())
+        harness.step()
+        if long.done():
+            break
+    # Its own five rows, and not more than five of those that came later.
+    assert 5 < served + 1 <= 10
 
 
 def test_models_do_not_share_a_pass(model, other) -> None:

@@ -138,7 +138,7 @@ class Interceptor(aio.ServerInterceptor):
 
         async def refuse(requests: Any, context: "aio.ServicerContext[Any, Any]") -> None:
             if service != self._service:
-                await context.abort(*errors.status(error))
+                return _fail(context, *errors.status(error))
             raise error
 
         behavior = self._wrapped(refuse, _kind(handler), method, "") if service == self._service else refuse
@@ -184,6 +184,8 @@ class Interceptor(aio.ServerInterceptor):
                 if not isinstance(error, RequestError):
                     log.exception("%s failed, request_id=%s", method, call.request_id)
                 status, message, trailers = errors.status(error, call.request_id)
+                # A future may hold the error, and its traceback the frames that hold the future and the request.
+                error.__traceback__ = None
             finally:
                 seconds = time.perf_counter() - started
                 self._ended(labels, code, seconds)
@@ -191,7 +193,7 @@ class Interceptor(aio.ServerInterceptor):
                 if span is not None:
                     span.end(_attributes(call, code, facts), code.name if code in FAULTS else "")
             # Counted and logged before the caller knows, as calls that end well are.
-            return await context.abort(status, message, (*trailers, (REQUEST_ID_KEY, call.request_id)))
+            return _fail(context, status, message, (*trailers, (REQUEST_ID_KEY, call.request_id)))
 
         return wrapped
 
@@ -209,6 +211,19 @@ class Interceptor(aio.ServerInterceptor):
         self._metrics.in_flight.labels(labels[2]).dec()
         self._metrics.rpc_handled.labels(*labels, _camel_case(code)).inc()
         self._metrics.rpc_seconds.labels(*labels).observe(seconds)
+
+
+def _fail(
+    context: "aio.ServicerContext[Any, Any]", status: grpc.StatusCode, message: str, trailers: errors.Trailers
+) -> None:
+    """Ends a call with an error once its handler returns.
+
+    `context.abort` would raise, and gRPC keeps what it raises: a cycle that holds the request, image and all, until the
+    collector of cycles gets there. Under overload that was gigabytes.
+    """
+    context.set_code(status)
+    context.set_details(message)
+    context.set_trailing_metadata(trailers)
 
 
 def _read(deserialize: Callable[[bytes], Any], data: bytes) -> Any:

@@ -293,6 +293,8 @@ class Scheduler:
             del self._runs[run]
             self._fairness.leave(run.job.tenant)
             run.program.close()
+            # A demand knows its run: without this the tensors of its answers would stay until cycles are collected.
+            run.demands = []
             deliver(run.future, end)
 
 

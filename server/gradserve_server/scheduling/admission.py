@@ -182,7 +182,8 @@ class Admission:
             )
         raise self._overloaded(
             "DEADLINE_UNREACHABLE",
-            f"about {ahead:.2f} s of work go first or beside it and this takes {own:.2f} s, but the deadline leaves {left:.2f} s",
+            f"about {ahead:.2f} s of work go first or beside it and this takes {own:.2f} s, but the deadline leaves "
+            f"{left:.2f} s",
             MARGIN * (ahead + own) - left,
         )
 

@@ -39,7 +39,7 @@ def parameters(kind: type[Parameters], message: Message, read_image: ReadImage) 
     Raises:
         InvalidInput: A value is out of its range; its field is named.
     """
-    types = _types(kind)
+    types = _types(kind)  # type: ignore[arg-type]  # a class is hashable
     values: dict[str, Any] = {}
     for field in fields(kind):  # type: ignore[arg-type]  # a dataclass
         value = _value(types[field.name], message, message.DESCRIPTOR.fields_by_name[field.name], read_image)

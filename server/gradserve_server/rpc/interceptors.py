@@ -138,7 +138,7 @@ class Interceptor(aio.ServerInterceptor):
 
         async def refuse(requests: Any, context: "aio.ServicerContext[Any, Any]") -> None:
             if service != self._service:
-                return _fail(context, *errors.status(error))
+                return await _fail(context, *errors.status(error))
             raise error
 
         behavior = self._wrapped(refuse, _kind(handler), method, "") if service == self._service else refuse
@@ -193,7 +193,7 @@ class Interceptor(aio.ServerInterceptor):
                 if span is not None:
                     span.end(_attributes(call, code, facts), code.name if code in FAULTS else "")
             # Counted and logged before the caller knows, as calls that end well are.
-            return _fail(context, status, message, (*trailers, (REQUEST_ID_KEY, call.request_id)))
+            return await _fail(context, status, message, (*trailers, (REQUEST_ID_KEY, call.request_id)))
 
         return wrapped
 
@@ -213,17 +213,19 @@ class Interceptor(aio.ServerInterceptor):
         self._metrics.rpc_seconds.labels(*labels).observe(seconds)
 
 
-def _fail(
+async def _fail(
     context: "aio.ServicerContext[Any, Any]", status: grpc.StatusCode, message: str, trailers: errors.Trailers
 ) -> None:
-    """Ends a call with an error once its handler returns.
+    """Ends a call with an error.
 
-    `context.abort` would raise, and gRPC keeps what it raises: a cycle that holds the request, image and all, until the
-    collector of cycles gets there. Under overload that was gigabytes.
+    By `abort`, since a handler that only sets a code sends an empty message with it, and a call that got one is never
+    repeated. But gRPC keeps what `abort` raises, and with the traceback the frames that hold the request and its image,
+    until the collector of cycles gets there: under overload gigabytes. Without a traceback it raises the same again.
     """
-    context.set_code(status)
-    context.set_details(message)
-    context.set_trailing_metadata(trailers)
+    try:
+        await context.abort(status, message, trailers)
+    except aio.AbortError as aborted:
+        aborted.__traceback__ = None
 
 
 def _read(deserialize: Callable[[bytes], Any], data: bytes) -> Any:

@@ -59,7 +59,7 @@ print(json.dumps(asyncio.run(round_of_load(address, files()["png"], float(second
 
 
 def callers(address: str, seconds: float, seed: int) -> Counter[str]:
-    """Runs a round in a process of its own: gRPC keeps a connection of a channel that was closed as it was made."""
+    """Runs a round in a process of its own: in this one a connection of a closed channel stayed open now and then."""
     command = [sys.executable, "-c", ROUND, address, str(seconds), str(seed)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

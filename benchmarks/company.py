@@ -20,6 +20,7 @@ from gradserve.images import to_message
 from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc
 
 BAR = 2.0
+LONGEST_SECONDS = 100_000
 CAT, CUP = skimage.data.chelsea()[:300, :300], skimage.data.coffee()[:400, :400]
 
 Company = Callable[[str, aio.Client, float], AbstractAsyncContextManager[None]]
@@ -42,7 +43,8 @@ def measured(device: str, rate: float, requests: int, turns: int, names: Sequenc
     """Measures and prints each company of these names on a device."""
     found = []
     print(f"{'company':36} {'alone p95':>10} {'company p95':>12} {'ratio':>6}   bar <= {BAR:g}")
-    with server("--device", device) as address:
+    # Jobs that last for as long as is measured, however slow the machine: none is refused for its length.
+    with server("--device", device, "--iterative-queue-seconds", str(LONGEST_SECONDS)) as address:
         for name in names:
             alone, company = asyncio.run(_measured(address, COMPANIES[name], rate, requests, turns))
             print(f"{name:36} {alone * 1000:7.0f} ms {company * 1000:9.0f} ms {company / alone:6.2f}", flush=True)
@@ -53,7 +55,7 @@ def measured(device: str, rate: float, requests: int, turns: int, names: Sequenc
 async def _measured(address: str, company: Company, rate: float, requests: int, turns: int) -> tuple[float, float]:
     alone: list[float] = []
     accompanied: list[float] = []
-    async with aio.Client(address, timeout=600) as client:
+    async with aio.Client(address, timeout=LONGEST_SECONDS) as client:
         await client.wait_ready()
 
         async def explained(count: int) -> list[float]:

@@ -2,8 +2,9 @@
 
 Requests are made of the descriptors of the contract, by changing fields or bytes of real ones, and of bytes without
 meaning. What ends with UNKNOWN, INTERNAL or another code that is not documented, and what is not answered within its
-deadline, is written to a folder, with the RPC as the suffix of its name; `--replay` sends such files again. Afterwards
-the server must hold nothing, and answer normal requests bit by bit as before.
+deadline, is written to a folder, with the RPC as the suffix of its name; `--replay` sends such files again. Then come
+connections on which no gRPC is spoken. Afterwards the server must hold nothing, and answer normal requests bit by bit
+as before.
 """
 
 import argparse
@@ -22,12 +23,15 @@ def main() -> int:
     from tests.faults.resources import held, let_go
     from tests.property.asking import Campaign, known_by, send_many, usual_answers
     from tests.property.messages import Sent
+    from tests.property.pictures import files
+    from tests.property.wire import STRANGE, conversation, said_to, say_many
     from tests.small import small_server
 
     from gradserve import Client
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=100_000, help="number of requests (default %(default)d)")
+    parser.add_argument("--connections", type=int, default=5000, help="that speak no gRPC (default %(default)d)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="end earlier (default: do not)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the requests (default %(default)d)")
     parser.add_argument(
@@ -48,6 +52,9 @@ def main() -> int:
                 left, number = left - ROUND, number + 1
                 print(f"{sum(campaign.codes.values())} in {time.monotonic() - started:.0f} s", flush=True)
             campaign.finish()
+            for strange in STRANGE:
+                said_to(server.port, strange)
+            say_many(server.port, conversation(server.port, files()["png"]), parsed.connections, parsed.seed)
             after = usual_answers(client)
             idle = held(server)
             let_go(server, type(idle)(idle.tasks, idle.threads, idle.files, programs=0, calls=0))
@@ -62,6 +69,7 @@ def main() -> int:
             print(f"{file}: {said}")
     same = all((one == other).all() for one, other in zip(before, after, strict=True))
     print(f"{sum(campaign.codes.values())} requests in {time.monotonic() - started:.0f} s")
+    print(f"connections that spoke no gRPC, and were closed: {len(STRANGE) + parsed.connections}")
     print(f"ended with a code that is not documented: {len(campaign.wrong)}")
     print(f"normal requests are answered bit by bit as before: {same}")
     return 0 if same and not campaign.wrong else 1

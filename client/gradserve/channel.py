@@ -38,6 +38,8 @@ def channel_options(given: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
         "grpc.per_rpc_retry_buffer_size": 64 << 20,
         "grpc.max_receive_message_length": -1,
         "grpc.max_send_message_length": -1,
+        # A server that was away for a moment is found before the last retry; gRPC's default is a second.
+        "grpc.initial_reconnect_backoff_ms": 200,
         # A server that is back is found within this time; gRPC's default is two minutes.
         "grpc.max_reconnect_backoff_ms": 5_000,
         "grpc.keepalive_time_ms": 60_000,

@@ -31,6 +31,7 @@ from gradserve_server.observability.metrics import Metrics
 from gradserve_server.observability.tracing import Tracing
 from gradserve_server.rpc.answer_cache import AnswerCache
 from gradserve_server.rpc.credentials import CertificateFiles, RotatedCertificates
+from gradserve_server.rpc.endpoint import Endpoint
 from gradserve_server.rpc.interceptors import Interceptor
 from gradserve_server.rpc.servicer import ExplainerService
 from gradserve_server.rpc.stream_limit import StreamLimit
@@ -47,6 +48,8 @@ _DESCRIPTOR = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerServic
 SERVICE = _DESCRIPTOR.full_name
 MESSAGE_MARGIN = 16 << 20
 LAST_BYTES_SECONDS = 2.0
+# A taken port is an error, not a second server behind the same address.
+_NO_REUSE = ("grpc.so_reuseport", 0)
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +115,8 @@ class Server:
         for method in _DESCRIPTOR.methods:
             self._interceptor.expect(method.name, streams=method.server_streaming)
         self._health = Health(SERVICE)
-        self._server = aio.server(interceptors=[self._interceptor], options=_options(settings))
-        self._operations = aio.server(options=[("grpc.so_reuseport", 0)])
+        self._endpoint = Endpoint(self._service_server, self.metrics.endpoint_renewals, self.failed.set)
+        self._operations = Endpoint(self._operations_server, self.metrics.endpoint_renewals, self.failed.set)
 
     async def start(self) -> None:
         """Listens, loads the models, and is ready.
@@ -130,19 +133,14 @@ class Server:
             raise ModelLoadError(f"{min(twice)!r} is the name of a model and of a stylizer: rename one")
         self.worker.start()
         self._tasks.append(asyncio.create_task(self._watch()))
-        explainer_service_pb2_grpc.add_ExplainerServiceServicer_to_server(self._servicer, self._server)
         await self._health.start()
-        self._health.add_to(self._server)
-        reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), self._server)
         if settings.operations:
-            self._health.add_to(self._operations)
-            channelz.add_channelz_servicer(self._operations)
-            self.operations_port = _listen(self._operations, settings.operations, None)
+            self.operations_port = self._operations.listen(settings.operations)
             await self._operations.start()
-        self.port = _listen(self._server, settings.listen, self._credentials)
+        self.port = self._endpoint.listen(settings.listen, self._credentials)
         if settings.ui:
             self._add_page(settings)
-        await self._server.start()
+        await self._endpoint.start()
         if settings.tokens and not self._credentials:
             log.warning("tokens travel in plain text: set tls_certificate, unless a proxy beside this process has TLS")
         host, _, port = settings.metrics.rpartition(":")
@@ -169,6 +167,19 @@ class Server:
             self.operations_port,
         )
 
+    def _service_server(self) -> aio.Server:
+        server = aio.server(interceptors=[self._interceptor], options=_options(self._settings))
+        explainer_service_pb2_grpc.add_ExplainerServiceServicer_to_server(self._servicer, server)
+        self._health.add_to(server)
+        reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
+        return server
+
+    def _operations_server(self) -> aio.Server:
+        server = aio.server(options=[_NO_REUSE])
+        self._health.add_to(server)
+        channelz.add_channelz_servicer(server)
+        return server
+
     def _add_page(self, settings: Settings) -> None:
         """Gives the page a way to the service that only this process can take: a socket in a folder of its own."""
         if settings.tokens or settings.tls_client_authorities:
@@ -181,7 +192,7 @@ class Server:
             raise OSError("the page needs more packages: pip install 'gradserve[server,ui]'") from error
         self._folder = tempfile.TemporaryDirectory(prefix="gradserve-")
         service = f"unix:{self._folder.name}/page"
-        self._server.add_insecure_port(service)
+        self._endpoint.listen(service)
         self.page = Page(settings.ui, service, settings.image_bytes)
 
     def _served(self) -> Repository:
@@ -257,7 +268,7 @@ class Server:
             await self.page.stop()
         # The handlers have returned, but a large answer may still be on its way: a tenth of a second cut some off on a
         # busy machine. An open Health.Watch takes all of it.
-        await self._server.stop(LAST_BYTES_SECONDS)
+        await self._endpoint.stop(LAST_BYTES_SECONDS)
         await asyncio.to_thread(self.worker.stop)
         self._pool.shutdown()
         if self._tracing is not None:
@@ -337,21 +348,11 @@ def _bounds(settings: Settings) -> Bounds:
     return Bounds(settings.queue_size, seconds, settings.tenant_share)
 
 
-def _listen(server: aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
-    try:
-        if credentials is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, credentials)
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {address}: is another server running there?") from error
-
-
 def _options(settings: Settings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", settings.image_bytes + MESSAGE_MARGIN),
         ("grpc.max_send_message_length", -1),
-        # A taken port is an error, not a second server behind the same address.
-        ("grpc.so_reuseport", 0),
+        _NO_REUSE,
         # Callers behind a load balancer reconnect now and then, so that new replicas get their share.
         ("grpc.max_connection_age_ms", 300_000),
         ("grpc.max_connection_age_grace_ms", 600_000),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,7 @@ async def test_callers_of_a_closed_model_are_as_many_as_asked() -> None:
 
 
 def test_a_process_that_does_not_start_says_why() -> None:
-    command = ["python", "-c", "print('no such model')"]
+    command = [sys.executable, "-c", "print('no such model')"]
     with pytest.raises(RuntimeError, match="no such model"), started(command, "ready"):
         pass
 

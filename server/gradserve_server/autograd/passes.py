@@ -5,7 +5,7 @@ and so does one backward sweep if their objective and activation rule are equal.
 pass.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
@@ -98,12 +98,13 @@ class Bundle:
         return PassKey(model, network, tuple(rows.shape[1:]), rows.dtype, earliest, len(self.derivatives))
 
 
-def run(model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
+def run(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None] = lambda: None) -> list[tuple[Answer, ...]]:
     """Runs one pass.
 
     Args:
         model: The model. It is only read.
         bundles: Bundles whose keys agree.
+        pause: Called before each backward sweep: where other passes may be run.
 
     Returns:
         For each bundle, the answers to its chunks in order. Their tensors are parts of the pass's.
@@ -135,6 +136,9 @@ def run(model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
 
     gradients: dict[tuple[int, str | None], tuple[Tensor, ...]] = {}
     for sweep, total in enumerate(totals):
+        pause()
+        # Of the process, and another pass may have chosen its own.
+        model.arithmetic.select(model.device)
         rules.sweep = sweep
         roots = _roots(bundles, sweep)
         found = torch.autograd.grad(

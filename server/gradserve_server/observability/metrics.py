@@ -89,6 +89,11 @@ class Metrics:
             ("model", "outcome"),
             registry=registry,
         )
+        self.endpoint_renewals = Counter(
+            "gradserve_endpoint_renewals_total",
+            "Times that a request ended the gRPC server and a new one took its place.",
+            registry=registry,
+        )
         self.repository_failures = Counter(
             "gradserve_model_repository_failures_total", "Looks at the models that found none.", registry=registry
         )

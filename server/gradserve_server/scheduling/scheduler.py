@@ -12,8 +12,8 @@ Of each tenant, the order is:
    take turns by step: who was served longest ago, the never served first;
 4. who came first.
 
-While interactive jobs keep coming, iterative ones fill no more than a short pass, and a tenant fills no more than one
-while others come who ask for little.
+While interactive jobs keep coming, iterative ones fill no more than a short pass, which the worker interrupts for them,
+and a tenant fills no more than one while others come who ask for little.
 """
 
 import logging
@@ -112,6 +112,11 @@ class Pass:
         return sum(share.stop - share.start for share in self.shares)
 
     @property
+    def interruptible(self) -> bool:
+        """Whether nobody waits for it as for an interactive job, so that urgent passes may be run in its pauses."""
+        return all(share.demand.run.job.priority is Priority.ITERATIVE for share in self.shares)
+
+    @property
     def program_count(self) -> int:
         """Number of programs that have rows in it."""
         return len({share.demand.run for share in self.shares})
@@ -167,34 +172,20 @@ class Scheduler:
     def next_pass(self) -> Pass | None:
         """Packs the next pass, or returns None when nobody waits for one."""
         self._drop_abandoned()
-        ready = sorted(self._unserved(), key=lambda demand: demand.rank)
-        if not ready:
+        ready = self._ready()
+        return self._packed(ready, ready) if ready else None
+
+    def urgent_pass(self) -> Pass | None:
+        """Packs a pass of interactive jobs alone, or returns None where none waits or the turn is an iterative one's.
+
+        It may be asked for while a pass of iterative jobs is run.
+        """
+        self._drop_abandoned()
+        ready = self._ready()
+        urgent = [demand for demand in ready if demand.run.job.priority is Priority.INTERACTIVE]
+        if not urgent or next(self._in_turns(ready)) not in urgent:
             return None
-        limits = self._limits(ready)
-        key: PassKey | None = None
-        shares: list[Share] = []
-        taken = 0
-        for demand in self._in_turns(ready):
-            if key is None:
-                key = demand.key
-            if demand.key != key:
-                continue
-            room = limits(demand) - taken
-            start = demand.handed_out
-            if not shares and demand.couples_rows:
-                # Never in parts: as the first it takes all it needs.
-                room = demand.row_count
-            if room <= 0 or (demand.couples_rows and demand.row_count > room):
-                continue
-            demand.handed_out = min(start + room, demand.row_count)
-            rows = demand.handed_out - start
-            taken += rows
-            self._fairness.give(demand.run.job.tenant, rows * self._row_seconds(key))
-            shares.append(Share(demand, start, demand.handed_out))
-            if taken >= self._row_budget(key):
-                break
-        self._note_order(ready, shares)
-        return Pass(shares[0].demand.key.model, tuple(shares))
+        return self._packed(ready, urgent)
 
     def settle(self, done: Pass, answers: Sequence[tuple[Answer, ...] | Exception], seconds: float) -> None:
         """Takes the answers to a pass, one entry for each share, and advances the programs that have all of theirs.
@@ -222,6 +213,36 @@ class Scheduler:
         """Ends all programs with `error`."""
         for run in list(self._runs):
             self._end(run, error)
+
+    def _ready(self) -> list[_Demand]:
+        return sorted(self._unserved(), key=lambda demand: demand.rank)
+
+    def _packed(self, ready: Sequence[_Demand], eligible: Sequence[_Demand]) -> Pass:
+        limits = self._limits(ready)
+        key: PassKey | None = None
+        shares: list[Share] = []
+        taken = 0
+        for demand in self._in_turns(eligible):
+            if key is None:
+                key = demand.key
+            if demand.key != key:
+                continue
+            room = limits(demand) - taken
+            start = demand.handed_out
+            if not shares and demand.couples_rows:
+                # Never in parts: as the first it takes all it needs.
+                room = demand.row_count
+            if room <= 0 or (demand.couples_rows and demand.row_count > room):
+                continue
+            demand.handed_out = min(start + room, demand.row_count)
+            rows = demand.handed_out - start
+            taken += rows
+            self._fairness.give(demand.run.job.tenant, rows * self._row_seconds(key))
+            shares.append(Share(demand, start, demand.handed_out))
+            if taken >= self._row_budget(key):
+                break
+        self._note_order(ready, shares)
+        return Pass(shares[0].demand.key.model, tuple(shares))
 
     def _unserved(self) -> Iterator[_Demand]:
         for run in self._runs:

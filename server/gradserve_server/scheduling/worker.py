@@ -34,7 +34,7 @@ from gradserve_server.scheduling.calibration import Calibration, calibrate, warm
 from gradserve_server.scheduling.calibration_cache import CalibrationCache
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Outcome, Place
-from gradserve_server.scheduling.scheduler import Pass, Scheduler, Share, deliver
+from gradserve_server.scheduling.scheduler import PATIENCE, Pass, Scheduler, Share, deliver
 
 Result = TypeVar("Result")
 
@@ -307,15 +307,33 @@ class Worker:
 
     def _run(self, packed: Pass) -> None:
         key = packed.shares[0].demand.key
-        started = time.perf_counter()
         row_seconds = self._row_seconds(key)
         expected = sum(_rows(share) for share in packed.shares) * row_seconds
-        self._due = time.monotonic() + self._wedged_seconds + MOST_TIMES_EXPECTED * self.admission.pace * expected
+        bound = self._wedged_seconds + MOST_TIMES_EXPECTED * self.admission.pace * expected
+        lent = 0.0
+        failure: Exception | None = None
+
+        def pause() -> None:
+            nonlocal lent, failure
+            left = time.perf_counter()
+            try:
+                self._serve_urgent()
+            except Exception as error:
+                # No fault of this pass, which would else be blamed.
+                failure = error
+            lent += time.perf_counter() - left
+            self._due = time.monotonic() + bound
+
+        started = time.perf_counter()
+        self._due = time.monotonic() + bound
         answers = run_isolated(
-            lambda bundles: run(packed.model, bundles),
+            lambda bundles: run(packed.model, bundles, pause if packed.interruptible else lambda: None),
             packed.bundles,
             out_of_memory=lambda rows: self._lower_ceiling(key, rows),
         )
+        if failure is not None:
+            raise failure
+        started += lent
         seconds = time.perf_counter() - started
         self._metrics.pass_rows.observe(packed.row_count)
         self._metrics.pass_programs.observe(packed.program_count)
@@ -327,6 +345,18 @@ class Worker:
                 self.admission.done(place, _rows(share) * row_seconds)
         # With what programs computed in between, for which the device waits.
         self.admission.ran(expected, time.perf_counter() - started)
+
+    def _serve_urgent(self) -> None:
+        """Takes in what arrived and runs passes of interactive jobs alone, no more than an iterative one waits for."""
+        self._due = inf
+        while not self._inbox.empty():
+            # None only wakes a thread that waits.
+            if (received := self._inbox.get()) is not None:
+                received()
+        for _ in range(PATIENCE):
+            if (packed := self._scheduler.urgent_pass()) is None:
+                return
+            self._run(packed)
 
     def _lower_ceiling(self, key: PassKey, rows: int) -> None:
         self._metrics.out_of_memory.inc()

@@ -1,5 +1,7 @@
 """Passes: mixed programs together, roots, early stops, and a model that nobody writes to."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from tests.driving import answer_to, drive, model_of, relative
 from torch import Tensor, nn
 
 from gradserve_server.autograd.objective import channel, class_score, ranked_class_score
+from gradserve_server.autograd.passes import Bundle, Chunk, run
 from gradserve_server.autograd.program import Progress, ask, ask_all, together
 from gradserve_server.autograd.query import ActivationRule, Query
 
@@ -43,6 +46,11 @@ def model(net: Net):
 
 def image(seed: int, count: int = 1) -> Tensor:
     return torch.randn(count, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def bundle(*queries: Query) -> Bundle:
+    """Returns queries over the same rows as what a pass answers."""
+    return Bundle(tuple(Chunk(query, 0, len(query.rows)) for query in queries))
 
 
 def layer_gradient(net: Net, rows: Tensor, layer: str, target: int) -> tuple[Tensor, Tensor]:
@@ -183,6 +191,24 @@ def test_a_forward_only_query_values_its_objective(net: Net, model) -> None:
         torch.testing.assert_close(answer.value, net(rows)[:, 3])
     with pytest.raises(LookupError, match="gradient"):
         _ = answer.gradient
+
+
+def test_another_pass_may_be_run_before_each_sweep(model) -> None:
+    """Of the same model, with rules of its own."""
+    outer = (Query(image(30, 2), class_score(0), rule=ActivationRule.GUIDED), Query(image(30, 2), class_score(1)))
+    # Of the very same rows, so that one forward serves two sweeps.
+    outer = (outer[0], replace(outer[1], rows=outer[0].rows))
+    inner = Query(image(31), class_score(2), rule=ActivationRule.DECONVNET)
+    alone = [run(model, [bundle(query)])[0][0].gradient for query in (*outer, inner)]
+    within: list[Tensor] = []
+
+    def pause() -> None:
+        within.append(run(model, [bundle(inner)])[0][0].gradient)
+
+    ((first, second),) = run(model, [bundle(*outer)], pause)
+    assert len(within) == 2
+    for found, expected in zip((first.gradient, second.gradient, *within), (*alone, alone[2]), strict=True):
+        assert (found == expected).all()
 
 
 @pytest.mark.parametrize("budget", [1, 3, 4])

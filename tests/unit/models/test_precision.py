@@ -40,8 +40,11 @@ def test_answers_are_float32_and_computed_in_sixteen_bits(full, fewer) -> None:
     assert (answer.logits.dtype, answer.gradient.dtype) == (torch.float32, torch.float32)
     # Values that eight bits of mantissa hold: the last operation was one in sixteen bits.
     assert torch.equal(answer.logits, answer.logits.bfloat16().float())
-    assert not torch.equal(answer.logits, gradient(full, rows).logits)
-    torch.testing.assert_close(answer.logits, gradient(full, rows).logits, rtol=0.1, atol=0.2)
+    exact = gradient(full, rows).logits
+    assert not torch.equal(answer.logits, exact)
+    # Sixty layers that each round to a part in 256, in an order that is the processor's own: of all logits together, as
+    # the furthest of two thousand says little.
+    assert (answer.logits - exact).norm() < 0.1 * exact.norm()
 
 
 def test_a_model_of_few_bits_leaves_nothing_for_the_next_pass(full, fewer) -> None:

@@ -140,6 +140,40 @@ def test_nobody_starves(model) -> None:
     assert len(taken) == 3
 
 
+def test_an_urgent_pass_is_of_interactive_jobs_alone(model) -> None:
+    harness = Harness()
+    harness.add(model, climb(5), Priority.ITERATIVE)
+    assert harness.scheduler.urgent_pass() is None
+    interactive = harness.add(model, once())
+    packed = harness.scheduler.urgent_pass()
+    assert packed is not None
+    assert (packed.row_count, packed.interruptible) == (1, False)
+    with torch.no_grad():
+        harness.scheduler.settle(packed, [run(packed.model, packed.bundles)[0]], 0.25)
+    assert interactive.done()
+    assert harness.scheduler.urgent_pass() is None
+    # It joins others as ever.
+    assert harness.scheduler.next_pass().interruptible
+
+
+def test_nobody_starves_for_urgent_passes(model) -> None:
+    harness = Harness()
+    harness.add(model, climb(3), Priority.ITERATIVE)
+    for _ in range(PATIENCE):
+        harness.add(model, once())
+        assert harness.scheduler.urgent_pass() is not None
+    harness.add(model, once())
+    assert harness.scheduler.urgent_pass() is None
+
+
+def test_an_urgent_pass_is_not_before_the_turn_of_its_tenant(model) -> None:
+    harness = Harness(budget=1)
+    harness.add(model, climb(5), Priority.ITERATIVE, tenant="modest")
+    harness.add(model, once(9), tenant="greedy")
+    turns = [harness.scheduler.urgent_pass() is not None for _ in range(3)]
+    assert turns == [True, False, False]
+
+
 def test_a_tenant_with_fifty_requests_leaves_another_its_turn(model) -> None:
     harness = Harness(budget=4)
     many = [harness.add(model, once(), tenant="many") for _ in range(50)]

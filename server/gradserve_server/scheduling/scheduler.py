@@ -4,7 +4,7 @@ Nothing here knows threads or devices: the worker calls `next_pass` in its own t
 `settle` with the answers. Rows are served in turns of tenants, so that none gets more than its share while others wait.
 Of each tenant, the order is:
 
-1. iterative jobs that were passed over `PATIENCE` times, so that nobody starves;
+1. iterative jobs, once interactive ones were served `PATIENCE` times and none of them, so that nobody starves;
 2. interactive jobs, then the other iterative ones;
 3. of interactive jobs, whose turn it is when each counts from where its tenant was on arrival, by what it costs: equal
    ones in the order they came, so that newcomers take nothing from those that are nearly done; a short one before what
@@ -280,8 +280,13 @@ class Scheduler:
 
     def _note_order(self, ready: Sequence[_Demand], shares: Sequence[Share]) -> None:
         served = {share.demand.run for share in shares}
+        tenants = {(run.job.tenant, run.job.priority) for run in served}
         for run in {demand.run for demand in ready}:
-            run.passed_over = 0 if run in served else run.passed_over + 1
+            # Those of a class take turns: who waits for the others' steps is not passed over.
+            if (run.job.tenant, Priority.ITERATIVE) in tenants:
+                run.passed_over = 0
+            elif (run.job.tenant, Priority.INTERACTIVE) in tenants:
+                run.passed_over += 1
             if run in served and run.job.priority is Priority.ITERATIVE:
                 run.turn = self._pass_number
         self._pass_number += 1

@@ -140,6 +140,30 @@ def test_nobody_starves(model) -> None:
     assert len(taken) == 3
 
 
+def test_interactive_goes_before_however_many_iterative_ones_take_turns(model) -> None:
+    """Each of these waits for more passes than it may be passed over, for the steps of the others."""
+    harness = Harness(budget=1)
+    for _ in range(3 * PATIENCE):
+        harness.add(model, climb(20), Priority.ITERATIVE)
+    for _ in range(6 * PATIENCE):
+        harness.step()
+    for _ in range(3):
+        interactive = harness.add(model, once())
+        harness.step()
+        assert interactive.done()
+
+
+def test_many_iterative_ones_share_what_interactive_ones_leave(model) -> None:
+    harness = Harness(budget=1)
+    taken: list[list[int]] = [[] for _ in range(3)]
+    for steps in taken:
+        harness.add(model, climb(9, steps), Priority.ITERATIVE)
+    for _ in range(6 * (PATIENCE + 1)):
+        harness.add(model, once())
+        harness.step()
+    assert [len(steps) for steps in taken] == [2, 2, 2]
+
+
 def test_an_urgent_pass_is_of_interactive_jobs_alone(model) -> None:
     harness = Harness()
     harness.add(model, climb(5), Priority.ITERATIVE)

@@ -7,17 +7,15 @@ both.
 
 import argparse
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import grpc.aio
 import skimage.data
 from benchmarks.results import Row, save
-from benchmarks.running import open_model, p95, server
+from benchmarks.running import open_model, p95, server, started
 
 from gradserve import aio
-from gradserve.images import to_message
-from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc
 
 BAR = 2.0
 LONGEST_SECONDS = 100_000
@@ -91,16 +89,9 @@ def _iterative(stylizations: int, maximizations: int, size: int) -> Company:
 @asynccontextmanager
 async def _greedy(address: str, client: aio.Client, rate: float) -> AsyncIterator[None]:
     """Another tenant that asks fifty times as often, by the clock."""
-    request = explain_pb2.ExplainRequest(image=to_message(CAT), methods=[{"grad_cam": {}}])
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
-        asking = asyncio.create_task(
-            open_model(lambda: stub.Explain(request, metadata=[("gradserve-tenant", "greedy")]), 50 * rate, 100_000)
-        )
+    with started([sys.executable, "-m", "benchmarks.greedy", address, str(50 * rate)], "asking"):
         await asyncio.sleep(1)
         yield
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
 
 
 COMPANIES: dict[str, Company] = {

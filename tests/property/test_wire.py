@@ -7,7 +7,7 @@ import pytest
 from tests.faults.resources import held, let_go, until
 from tests.property.asking import usual_answers
 from tests.property.pictures import files
-from tests.property.wire import STRANGE, connected, conversation, said_to, say_many, unreadable
+from tests.property.wire import STRANGE, connected, conversation, request_for, said_to, say_many
 from tests.serving import sample
 from tests.small import small_server
 
@@ -46,14 +46,13 @@ def test_the_same_bytes_undamaged_are_a_request(server: Server) -> None:
 
 async def test_a_path_that_cannot_be_read_ends_no_other_call_and_no_server(server: Server) -> None:
     """It ends the loop in which grpc.aio takes requests; `rpc/endpoint` says what then."""
-    sound = await asyncio.to_thread(conversation, server.port, files()["png"])
     renewed = sample(server, "gradserve_endpoint_renewals_total")
     address = f"127.0.0.1:{server.port}"
     async with aio.Client(address) as client, aio.Client(address) as other:
         running = client.maximize(class_index=1, model="rectified", steps=64, preview_interval_steps=1, timeout=60.0)
         await anext(running)
         for number in range(3):
-            await asyncio.to_thread(said_to, server.port, unreadable(sound))
+            await asyncio.to_thread(said_to, server.port, request_for(b"/\xb7"))
             await asyncio.to_thread(
                 until,
                 lambda count=renewed + number + 1: sample(server, "gradserve_endpoint_renewals_total") == count,

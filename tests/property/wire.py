@@ -112,10 +112,19 @@ def said_to(port: int, data: bytes) -> None:
             pass
 
 
-def unreadable(sound: bytes) -> bytes:
-    """Returns a conversation whose request asks for a path that is not UTF-8."""
-    assert b"/Explain" in sound
-    return sound.replace(b"/Explain", b"/\xb7xplain")
+def request_for(path: bytes) -> bytes:
+    """Returns all that asks for a path: preface, settings and headers, each written out (RFC 7541, section 6.2.2)."""
+    fields = {
+        b":method": b"POST",
+        b":scheme": b"http",
+        b":path": path,
+        b":authority": b"localhost",
+        b"content-type": b"application/grpc",
+        b"te": b"trailers",
+    }
+    block = b"".join(b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value for name, value in fields.items())
+    settings_frame = bytes.fromhex("000000040000000000")
+    return PREFACE + settings_frame + len(block).to_bytes(3, "big") + bytes.fromhex("010400000001") + block
 
 
 def say_many(port: int, sound: bytes, count: int, seed_number: int) -> None:

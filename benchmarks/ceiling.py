@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from gradserve_server.scheduling.allocator import keep_freed_memory
+from gradserve_server.scheduling.waiting import wait_briefly
 
 ALLOCATOR = keep_freed_memory()
+wait_briefly()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402

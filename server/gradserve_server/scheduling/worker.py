@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 MOST_TIMES_EXPECTED = 20.0
 """How many times longer than expected a pass may take: a first one of its shape, or one that is halved for memory."""
 
-# A thread's number of threads is that of the process when it first runs an operation; the loader changes that one.
+# Of the process, read before the loader changes it.
 _THREADS = torch.get_num_threads()
 
 
@@ -98,14 +98,16 @@ class Worker:
             self._short_rows,
             abandoned=lambda reason: metrics.abandoned.labels(reason).inc(),
         )
+        self._settled = threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"worker-{device}", daemon=True)
         self._loader = ThreadPoolExecutor(
-            1, thread_name_prefix=f"loader-{device}", initializer=lambda: torch.set_num_threads(1)
+            1, thread_name_prefix=f"loader-{device}", initializer=lambda: _use_threads(1)
         )
 
     def start(self) -> None:
-        """Starts the thread."""
+        """Starts the thread. Loads come after."""
         self._thread.start()
+        self._settled.wait()
 
     def stop(self) -> None:
         """Refuses new jobs, finishes live ones, ends the thread and waits for it."""
@@ -256,7 +258,8 @@ class Worker:
     # What follows runs in the worker's thread.
 
     def _main(self) -> None:
-        torch.set_num_threads(_THREADS)
+        _use_threads(_THREADS)
+        self._settled.set()
         try:
             with torch.no_grad():
                 while self._serve():
@@ -378,6 +381,16 @@ class Worker:
 
     def _forget(self, kept: set[Model]) -> None:
         self._ceilings = {key: rows for key, rows in self._ceilings.items() if key.model in kept}
+
+
+def _use_threads(count: int) -> None:
+    """Fixes how many threads compute what this thread asks for.
+
+    Setting is not enough: the first operation of a thread takes the number that the process has by then, which is what
+    any other thread set last. Asking for the number counts as one, so it is fixed from here on.
+    """
+    torch.set_num_threads(count)
+    torch.get_num_threads()
 
 
 def _rows(share: Share) -> float:

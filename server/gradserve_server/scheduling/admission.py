@@ -7,6 +7,7 @@ elsewhere, and that what is taken in is finished: a queue in which all grow too 
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -65,7 +66,9 @@ class Admission:
         self._clock = clock
         self._lock = threading.Lock()
         self._places: dict[Place, None] = {}
-        self._waiting = dict.fromkeys(Priority, 0.0)
+        # Sums over the places, because every refusal asks for them: under overload there are many of both.
+        self._counts: Counter[tuple[Priority, str]] = Counter()
+        self._seconds: dict[tuple[Priority, str], float] = {}
         self.pace = 1.0
         """How much longer passes take than calibration says."""
 
@@ -93,13 +96,13 @@ class Admission:
         with self._lock:
             self._check(place, place.seconds)
             self._places[place] = None
-            self._count(place.priority, place.seconds)
+            self._count(place, 1, place.seconds)
 
     def leave(self, place: Place) -> None:
         """Gives a place back."""
         with self._lock:
             del self._places[place]
-            self._count(place.priority, -place.seconds)
+            self._count(place, -1, -place.seconds)
 
     def weigh(self, place: Place, seconds: float) -> None:
         """Notes how much work a place's request is, once that is known. Raises as `enter`, unless nothing changes."""
@@ -123,28 +126,34 @@ class Admission:
     def _set(self, place: Place, seconds: float) -> None:
         change, place.seconds = seconds - place.seconds, seconds
         if place in self._places:
-            self._count(place.priority, change)
+            self._count(place, 0, change)
 
-    def _count(self, priority: Priority, seconds: float) -> None:
-        # Of nothing, nothing waits: rounding does not add up.
-        empty = not any(place.priority == priority for place in self._places)
-        self._waiting[priority] = 0.0 if empty else self._waiting[priority] + seconds
-        self._changed(priority, self._waiting[priority])
+    def _count(self, place: Place, places: int, seconds: float) -> None:
+        kind = place.priority, place.tenant
+        self._counts[kind] += places
+        self._seconds[kind] = self._seconds.get(kind, 0.0) + seconds
+        if not self._counts[kind]:
+            # Of nothing, nothing waits: rounding does not add up.
+            del self._counts[kind], self._seconds[kind]
+        self._changed(place.priority, self._waiting(place.priority))
+
+    def _waiting(self, priority: Priority) -> float:
+        return sum(seconds for (other, _), seconds in self._seconds.items() if other == priority)
 
     def _check(self, place: Place, seconds: float) -> None:
-        others = [other for other in self._places if other is not place]
-        if len(others) >= self.bounds.programs:
-            raise self._overloaded("QUEUE_FULL", f"{len(others)} requests are waiting, the most this server holds", 0.0)
-        own_count = 1 + sum(other.tenant == place.tenant for other in others)
-        most = ceil(self.bounds.tenant_share * self.bounds.programs)
-        if own_count > most:
+        entered = place in self._places
+        count = len(self._places) - entered
+        if count >= self.bounds.programs:
+            raise self._overloaded("QUEUE_FULL", f"{count} requests are waiting, the most this server holds", 0.0)
+        own_count = sum(self._counts[priority, place.tenant] for priority in Priority) - entered
+        if own_count >= ceil(self.bounds.tenant_share * self.bounds.programs):
             raise self._overloaded(
-                "TENANT_QUOTA", f"{own_count - 1} requests of this tenant are waiting, its share of what may", 0.0
+                "TENANT_QUOTA", f"{own_count} requests of this tenant are waiting, its share of what may", 0.0
             )
         bound = self.bounds.seconds[place.priority]
         kind = place.priority.name.lower()
-        same = [other for other in others if other.priority == place.priority]
-        waiting = self.pace * sum(other.seconds for other in same)
+        held_already = place.seconds if entered else 0.0
+        waiting = self.pace * _positive(self._waiting(place.priority) - held_already)
         own = self.pace * seconds
         if waiting and waiting + own > bound:
             raise self._overloaded(
@@ -153,7 +162,7 @@ class Admission:
                 waiting + own - bound,
             )
         share = self.bounds.tenant_share * bound
-        held = self.pace * sum(other.seconds for other in same if other.tenant == place.tenant)
+        held = self.pace * _positive(self._seconds.get((place.priority, place.tenant), 0.0) - held_already)
         if held and held + own > share:
             raise self._overloaded(
                 "TENANT_QUOTA",
@@ -161,12 +170,15 @@ class Admission:
                 f"share, {share:g} s",
                 held + own - share,
             )
-        self._check_deadline(place, others, seconds)
+        self._check_deadline(place, seconds)
 
-    def _check_deadline(self, place: Place, others: list[Place], seconds: float) -> None:
+    def _check_deadline(self, place: Place, seconds: float) -> None:
         left = place.deadline - self._clock()
+        if left == inf:
+            return
+        others = [other for other in self._places if other is not place]
         # When nothing waits it may try: it delays nobody, and what its passes take corrects what is expected.
-        if left == inf or not any(other.seconds for other in others):
+        if not any(other.seconds for other in others):
             return
         own = 0.0 if place.ends_early else self.pace * seconds + ANSWER_SECONDS
         ahead = self.pace * (_ahead(place, others, seconds) + _beside(place, others, seconds))
@@ -190,6 +202,11 @@ class Admission:
     def _overloaded(self, reason: str, message: str, seconds: float) -> Overloaded:
         self._refused(reason.lower())
         return Overloaded(message, retry_seconds=min(max(SHORTEST_RETRY, seconds), LONGEST_RETRY), reason=reason)
+
+
+def _positive(seconds: float) -> float:
+    """Returns 0 for what differs from it by rounding alone."""
+    return seconds if seconds > 1e-9 else 0.0
 
 
 def _beside(place: Place, others: list[Place], own: float) -> float:

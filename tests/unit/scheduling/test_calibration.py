@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint
+from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint, knee
 
 
 def curve(*milliseconds: float, pass_rows: int) -> Calibration:
@@ -29,3 +29,19 @@ def test_a_short_pass_takes_at_most_half_again_as_long_as_one_row(milliseconds, 
 
 def test_passes_of_a_chosen_size_are_as_short_as_they_get() -> None:
     assert Calibration((CalibrationPoint(8, 30, 90),), 8).short_pass_rows == 8
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "rows"),
+    [
+        # Alone two rows are as good as eight; under load what each pass takes counts twice, so they are not.
+        ((30, 47, 82, 152, 290), 8),
+        # Twice the rows take twice the time: smaller ones make nobody wait.
+        ((20, 40, 80), 1),
+        # The first rows are free.
+        ((8, 8, 9, 11, 20, 40), 16),
+        ((20,), 1),
+    ],
+)
+def test_a_pass_is_as_large_as_pays_under_load(milliseconds, rows) -> None:
+    assert knee(curve(*milliseconds, pass_rows=1).points).rows == rows

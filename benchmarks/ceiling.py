@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from gradserve_server.scheduling.allocator import keep_freed_memory
-from gradserve_server.scheduling.waiting import wait_briefly
 
 ALLOCATOR = keep_freed_memory()
-wait_briefly()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from benchmarks.bare import Explain, methods  # noqa: E402
 from benchmarks.photograph import jpeg  # noqa: E402
 
+from gradserve_server.commands.serve import SWITCH_SECONDS  # noqa: E402
 from gradserve_server.imaging.decode import decode  # noqa: E402
 from gradserve_server.imaging.geometry import fit, model_input  # noqa: E402
 from gradserve_server.models.loading import embedded_spec, load  # noqa: E402
@@ -41,6 +40,7 @@ def main() -> None:
     explain = methods(model, parsed.batch, parsed.steps)
     encoded = jpeg()
     pool = ThreadPoolExecutor(1)
+    sys.setswitchinterval(SWITCH_SECONDS)
 
     def batch() -> "np.ndarray":
         return np.concatenate([_row(encoded, model.preprocessing) for _ in range(parsed.batch)])

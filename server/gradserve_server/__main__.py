@@ -10,10 +10,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand and returns its exit status."""
     # First of all, before any library starts a thread.
     from gradserve_server.scheduling.allocator import keep_freed_memory
-    from gradserve_server.scheduling.waiting import wait_briefly
 
     allocator = keep_freed_memory()
-    wait_briefly()
     from gradserve_server.commands import check_model, convert_weights, hash_token, sanity_check, serve, train_stylizer
 
     commands: dict[str, Any] = {

@@ -127,8 +127,9 @@ def place(limited: Server, seconds: float, priority: Priority = Priority.INTERAC
 
 def test_work_that_waits_is_bounded_by_class(limited: Server, client: Client) -> None:
     before = sample(limited, "gradserve_rejected_total", reason="queue_full")
-    # More than the bound at any pace that passes may have.
-    taken = place(limited, 50.0)
+    # More than a share at any pace that passes may have, and of another tenant nearly all of what that leaves.
+    left = 2.5 / limited.worker.admission.pace
+    taken = place(limited, 50.0), place(limited, 0.9999 * left, tenant="third")
     try:
         with pytest.raises(Overloaded) as caught:
             client.explain(CAT, overlay=False)
@@ -139,7 +140,8 @@ def test_work_that_waits_is_bounded_by_class(limited: Server, client: Client) ->
         assert pushback == round(caught.value.retry_seconds * 1000) >= 100
         assert client.maximize(class_index=1, steps=1, size=32).result()
     finally:
-        limited.worker.admission.leave(taken)
+        for one in taken:
+            limited.worker.admission.leave(one)
     assert client.explain(CAT, overlay=False)
     assert sample(limited, "gradserve_rejected_total", reason="queue_full") == before + 1
 

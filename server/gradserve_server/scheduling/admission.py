@@ -152,17 +152,21 @@ class Admission:
             )
         bound = self.bounds.seconds[place.priority]
         kind = place.priority.name.lower()
-        held_already = place.seconds if entered else 0.0
-        waiting = self.pace * _positive(self._waiting(place.priority) - held_already)
         own = self.pace * seconds
+        share = self.bounds.tenant_share * bound
+        seconds_of = {tenant: held for (other, tenant), held in self._seconds.items() if other == place.priority}
+        if entered:
+            seconds_of[place.tenant] = _positive(seconds_of[place.tenant] - place.seconds)
+        # Of each no more than its share, which what it was let in with may exceed once passes take longer: the rest is
+        # there for others.
+        waiting = sum(min(self.pace * held, share) for held in seconds_of.values())
         if waiting and waiting + own > bound:
             raise self._overloaded(
                 "QUEUE_FULL",
                 f"{waiting:.1f} s of {kind} work are waiting; with {own:.1f} s more it would be over {bound:g} s",
                 waiting + own - bound,
             )
-        share = self.bounds.tenant_share * bound
-        held = self.pace * _positive(self._seconds.get((place.priority, place.tenant), 0.0) - held_already)
+        held = self.pace * seconds_of.get(place.tenant, 0.0)
         if held and held + own > share:
             raise self._overloaded(
                 "TENANT_QUOTA",

@@ -100,9 +100,7 @@ class Worker:
         )
         self._settled = threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"worker-{device}", daemon=True)
-        self._loader = ThreadPoolExecutor(
-            1, thread_name_prefix=f"loader-{device}", initializer=lambda: _use_threads(1)
-        )
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"loader-{device}", initializer=lambda: _use_threads(1))
 
     def start(self) -> None:
         """Starts the thread. Loads come after."""

@@ -73,6 +73,18 @@ def test_a_tenant_has_its_share_and_no_more() -> None:
     enter(queue, 2.5, tenant="shop", priority=ITERATIVE)
 
 
+def test_a_tenant_leaves_time_for_others_when_what_it_was_let_in_with_takes_longer() -> None:
+    queue = admission(share=0.9)
+    enter(queue, 4.0, tenant="greedy")
+    enter(queue, 4.9, tenant="greedy")
+    for _ in range(100):
+        queue.ran(1.0, 2.0)
+    # 17.8 s of 10 by now; the share counts, and what is left is for others.
+    assert refusal(queue, 0.1, tenant="greedy").reason == "TENANT_QUOTA"
+    enter(queue, 0.4, tenant="modest")
+    assert refusal(queue, 0.2, tenant="third").reason == "QUEUE_FULL"
+
+
 def test_a_tenant_leaves_places_for_others() -> None:
     queue = admission(share=0.5)
     for _ in range(50):

@@ -43,7 +43,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--concurrencies", nargs="+", type=int, default=CONCURRENCIES)
     parsed = parser.parse_args()
-    with server() as address:
+    # Sixty-four callers of integrated gradients may wait for more than a server lets in by default.
+    with server("--interactive-queue-seconds", "600") as address:
         found = asyncio.run(_measured(address, parsed))
     rows = [row for method in found for row in found[method]["rows"]]
     show(rows)

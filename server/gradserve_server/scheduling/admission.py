@@ -131,7 +131,7 @@ class Admission:
     def _count(self, place: Place, places: int, seconds: float) -> None:
         kind = place.priority, place.tenant
         self._counts[kind] += places
-        self._seconds[kind] = self._seconds.get(kind, 0.0) + seconds
+        self._seconds[kind] = _positive(self._seconds.get(kind, 0.0) + seconds)
         if not self._counts[kind]:
             # Of nothing, nothing waits: rounding does not add up.
             del self._counts[kind], self._seconds[kind]

@@ -63,6 +63,14 @@ def test_work_that_is_done_makes_room() -> None:
     refusal(queue, 0.1)
 
 
+def test_what_is_done_leaves_nothing_by_rounding() -> None:
+    queue = admission()
+    for place in [enter(queue, seconds) for seconds in (0.1, 0.7, 0.3)]:
+        queue.done(place, place.seconds)
+    # As one that is alone: let in whatever its size.
+    enter(queue, 99.0)
+
+
 def test_a_tenant_has_its_share_and_no_more() -> None:
     queue = admission(share=0.3)
     enter(queue, 2.5, tenant="shop")

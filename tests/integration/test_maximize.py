@@ -265,9 +265,13 @@ async def test_eight_callers_share_steps_and_each_gets_its_own_answer(server: Se
         np.testing.assert_allclose(many.values, one.values, atol=1e-6, rtol=1e-6)
 
 
-async def test_eight_callers_reach_in_float32_what_each_reaches_alone(server: Server, address: str) -> None:
-    for one, many in zip(*await alone_and_together(server, address, "efficientnet_lite0", 3), strict=True):
-        assert many.values[-1] == pytest.approx(one.values[-1], rel=0.02)
+async def test_eight_callers_take_in_float32_the_steps_of_each_alone(server: Server, address: str) -> None:
+    """Their first ones: rounding differs with the rows of a pass, and later a way may part where it is unstable.
+
+    With passes on two threads one of the eight does, of differences of a millionth, within nine steps.
+    """
+    for one, many in zip(*await alone_and_together(server, address, "efficientnet_lite0", 1), strict=True):
+        np.testing.assert_allclose(many.values, one.values, rtol=1e-3)
 
 
 async def test_three_of_eight_cancelled_stop_costing_within_a_step(server: Server, address: str) -> None:

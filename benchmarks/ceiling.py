@@ -20,11 +20,11 @@ import torch  # noqa: E402
 from benchmarks.bare import Explain, methods  # noqa: E402
 from benchmarks.photograph import jpeg  # noqa: E402
 
-from gradserve_server.commands.serve import SWITCH_SECONDS  # noqa: E402
 from gradserve_server.imaging.decode import decode  # noqa: E402
 from gradserve_server.imaging.geometry import fit, model_input  # noqa: E402
 from gradserve_server.models.loading import embedded_spec, load  # noqa: E402
 from gradserve_server.models.preprocessing import Preprocessing  # noqa: E402
+from gradserve_server.scheduling.threads import SWITCH_SECONDS  # noqa: E402
 
 Batches = Iterator["np.ndarray"]
 TRIAL_SECONDS = 1.0

@@ -12,12 +12,9 @@ from gradserve_server.config import add_settings, settings_from
 from gradserve_server.errors import Misconfigured
 from gradserve_server.models.loading import ModelLoadError
 from gradserve_server.observability.logs import configure_logs
+from gradserve_server.scheduling.threads import SWITCH_SECONDS
 
 FAILED = 1
-SWITCH_SECONDS = 1e-4
-"""After which a thread gives the interpreter to one that waits for it. In Python's own five milliseconds a pass waits
-that long for the event loop after each operation, and the event loop for a pass after each message: under a hundred
-requests a second the two held each other up until answers took half a minute."""
 
 HELP = "run a server until SIGTERM"
 

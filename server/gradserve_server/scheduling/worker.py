@@ -35,6 +35,7 @@ from gradserve_server.scheduling.calibration_cache import CalibrationCache
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Outcome, Place
 from gradserve_server.scheduling.scheduler import PATIENCE, Pass, Scheduler, Share, deliver
+from gradserve_server.scheduling.threads import use_threads
 
 Result = TypeVar("Result")
 
@@ -100,7 +101,7 @@ class Worker:
         )
         self._settled = threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"worker-{device}", daemon=True)
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"loader-{device}", initializer=lambda: _use_threads(1))
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"loader-{device}", initializer=lambda: use_threads(1))
 
     def start(self) -> None:
         """Starts the thread. Loads come after."""
@@ -256,7 +257,7 @@ class Worker:
     # What follows runs in the worker's thread.
 
     def _main(self) -> None:
-        _use_threads(_THREADS)
+        use_threads(_THREADS)
         self._settled.set()
         try:
             with torch.no_grad():
@@ -379,16 +380,6 @@ class Worker:
 
     def _forget(self, kept: set[Model]) -> None:
         self._ceilings = {key: rows for key, rows in self._ceilings.items() if key.model in kept}
-
-
-def _use_threads(count: int) -> None:
-    """Fixes how many threads compute what this thread asks for.
-
-    Setting is not enough: the first operation of a thread takes the number that the process has by then, which is what
-    any other thread set last. Asking for the number counts as one, so it is fixed from here on.
-    """
-    torch.set_num_threads(count)
-    torch.get_num_threads()
 
 
 def _rows(share: Share) -> float:

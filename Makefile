@@ -69,6 +69,9 @@ test-languages: $(INSTALLED) ## Test the examples of other languages; needs node
 test-bench: $(INSTALLED) ## Run each benchmark in its shortest mode, to its end; minutes.
 	$(BIN)/pytest -m bench tests/benchmarks
 
+test-gpu: $(INSTALLED) ## Test on a CUDA device: answers as a CPU's, nothing that waits, memory that ends.
+	$(BIN)/pytest -m gpu tests/gpu
+
 image: ## Build the image; BASE, VARIANT (cuda or cpu), PIP_OPTIONS, IMAGE: see deploy/Dockerfile.
 	deploy/build-image.sh
 

@@ -45,9 +45,10 @@ def methods(model: Model, batch: int, steps: int) -> dict[str, Explain]:
         cams = (found.mean((2, 3), keepdim=True) * features.detach()).sum(1, keepdim=True).relu()
         return F.interpolate(cams, rows.shape[2:], mode="bilinear", align_corners=False)[:, 0]
 
-    nodes, weights = (torch.from_numpy(values).float() for values in np.polynomial.legendre.leggauss(steps))
+    legendre = np.polynomial.legendre.leggauss(steps)
+    nodes, weights = (torch.from_numpy(values).float().to(model.device) for values in legendre)
     nodes, weights = (nodes + 1) / 2, weights / 2
-    black = torch.from_numpy(model.preprocessing.black)
+    black = torch.from_numpy(model.preprocessing.black).to(model.device)
 
     def integrated_gradients(rows: Tensor) -> Tensor:
         return torch.stack([integrated(row[None]) for row in rows])

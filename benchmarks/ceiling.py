@@ -33,10 +33,11 @@ TRIAL_SECONDS = 1.0
 def main() -> None:
     """Answers questions until there are no more."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:0")
     parser.add_argument("--batch", type=int, required=True, help="images at a time")
     parser.add_argument("--steps", type=int, default=10, help="steps of integrated gradients")
     parsed = parser.parse_args()
-    model = load(embedded_spec(), torch.device("cpu"))
+    model = load(embedded_spec(), torch.device(parsed.device))
     explain = methods(model, parsed.batch, parsed.steps)
     encoded = jpeg()
     pool = ThreadPoolExecutor(1)
@@ -56,16 +57,19 @@ def main() -> None:
             following = pool.submit(batch)
             yield rows
 
+    def rate(method: str, way: Callable[[], Batches], seconds: float) -> float:
+        return _rate(explain[method], model.device, way(), seconds)
+
     better: dict[str, Callable[[], Batches]] = {}
     with torch.no_grad():
         for line in sys.stdin:
             question = json.loads(line)
             method = question["method"]
             if method not in better:
-                _rate(explain[method], inline(), 0)
-                tried = {_rate(explain[method], way(), TRIAL_SECONDS): way for way in (inline, overlapped)}
+                rate(method, inline, 0)
+                tried = {rate(method, way, TRIAL_SECONDS): way for way in (inline, overlapped)}
                 better[method] = tried[max(tried)]
-            print(json.dumps({"rate": _rate(explain[method], better[method](), question["seconds"])}), flush=True)
+            print(json.dumps({"rate": rate(method, better[method], question["seconds"])}), flush=True)
 
 
 def _row(encoded: bytes, preprocessing: Preprocessing) -> "np.ndarray":
@@ -73,11 +77,14 @@ def _row(encoded: bytes, preprocessing: Preprocessing) -> "np.ndarray":
     return model_input(fitted, preprocessing)
 
 
-def _rate(explain: Explain, batches: Batches, seconds: float) -> float:
+def _rate(explain: Explain, device: torch.device, batches: Batches, seconds: float) -> float:
     begun, count = time.perf_counter(), 0
     for rows in batches:
-        maps = explain(torch.from_numpy(rows).contiguous(memory_format=torch.channels_last))
-        answers = [values.tobytes() for values in maps.numpy()]
+        images = torch.from_numpy(rows)
+        if device.type == "cuda":
+            images = images.pin_memory().to(device, non_blocking=True)
+        maps = explain(images.contiguous(memory_format=torch.channels_last))
+        answers = [values.tobytes() for values in maps.cpu().numpy()]
         count += len(answers)
         if time.perf_counter() - begun >= seconds:
             break

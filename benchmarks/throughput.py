@@ -37,15 +37,14 @@ Answer = explain_pb2.ExplainResponse
 def main() -> None:
     """Prints tables; writes benchmarks/out/throughput.json and .png."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:0")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a turn")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--steps", type=int, default=10, help="steps of integrated gradients")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--concurrencies", nargs="+", type=int, default=CONCURRENCIES)
     parsed = parser.parse_args()
-    # Sixty-four callers of integrated gradients may wait for more than a server lets in by default.
-    with server("--interactive-queue-seconds", "600") as address:
-        found = asyncio.run(_measured(address, parsed))
+    found = measured(parsed)
     rows = [row for method in found for row in found[method]["rows"]]
     show(rows)
     for one in found.values():
@@ -54,12 +53,20 @@ def main() -> None:
     _plot(found)
 
 
+def measured(parsed: argparse.Namespace) -> dict[str, Any]:
+    """Measures a server on the device; what is found, by method. Takes what `main` reads from the command line."""
+    # Sixty-four callers of integrated gradients may wait for more than a server lets in by default.
+    with server("--device", parsed.device, "--interactive-queue-seconds", "600") as address:
+        return asyncio.run(_measured(address, parsed))
+
+
 async def _measured(address: str, parsed: argparse.Namespace) -> dict[str, Any]:
     async with grpc.aio.insecure_channel(address) as channel:
         stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
         (model,) = (await stub.ListModels(model_pb2.ListModelsRequest(kind=model_pb2.MODEL_KIND_CLASSIFIER))).models
         batch = model.calibration.pass_rows
-        with asked("benchmarks.ceiling", f"--batch={batch}", f"--steps={parsed.steps}") as ceiling:
+        options = (f"--device={parsed.device}", f"--batch={batch}", f"--steps={parsed.steps}")
+        with asked("benchmarks.ceiling", *options) as ceiling:
             return {method: await _method(stub, ceiling, method, parsed) for method in parsed.methods}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import numpy.typing as npt
@@ -37,11 +38,17 @@ class Normalization:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Returns the rows of pixels [images, 3, height, width]."""
-        return (pixels - self.colour(pixels)) / pixels.new_tensor(self.std)[:, None, None]
+        return (pixels - self.colour(pixels)) / _colour(self.std, pixels.dtype, pixels.device)
 
     def colour(self, like: Tensor) -> Tensor:
         """Returns the mean colour, [3, 1, 1]."""
-        return like.new_tensor(self.mean)[:, None, None]
+        return _colour(self.mean, like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)
+def _colour(values: tuple[float, float, float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    # Kept, because each copy to a GPU would wait for all that the GPU has to do.
+    return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
 
 
 def is_flat(values: Sequence[Tensor]) -> bool:

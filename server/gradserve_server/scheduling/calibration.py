@@ -83,7 +83,8 @@ def calibrate(
     Args:
         model: The model.
         pass_rows: Rows per pass, where an operator has chosen them: then only their cost is measured.
-        seconds: When to stop trying larger passes. The curve also ends once they are no better.
+        seconds: When to stop trying larger passes. The curve also ends once they are no better, or do not fit
+            the memory.
         measured: Runs one measurement, in the worker's thread; None when that is this one.
     """
 
@@ -95,7 +96,11 @@ def calibrate(
     started = time.perf_counter()
     points = [measure(1)]
     while time.perf_counter() - started < seconds:
-        points.append(measure(2 * points[-1].rows))
+        try:
+            points.append(measure(2 * points[-1].rows))
+        except torch.OutOfMemoryError:
+            # The ceiling of a GPU.
+            break
         if len(points) > 2:
             before, _, last = _throughputs(points)[-3:]
             if last < 1.05 * before:

@@ -34,6 +34,7 @@ from gradserve_server.scheduling.calibration import Calibration, calibrate, warm
 from gradserve_server.scheduling.calibration_cache import CalibrationCache
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Outcome, Place
+from gradserve_server.scheduling.launched import Launched
 from gradserve_server.scheduling.scheduler import PATIENCE, Pass, Scheduler, Share, deliver
 from gradserve_server.scheduling.threads import use_threads
 
@@ -86,6 +87,7 @@ class Worker:
         """The places of all requests; who has none yet gets one on submission."""
         self._pass_rows = pass_rows
         self._ceilings: dict[PassKey, int] = {}
+        self._launched = Launched()
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._futures: dict[Future[Outcome[Any]], None] = {}
         self._due = inf
@@ -335,6 +337,7 @@ class Worker:
         )
         if failure is not None:
             raise failure
+        self._launched.follow(packed.model.device)
         started += lent
         seconds = time.perf_counter() - started
         self._metrics.pass_rows.observe(packed.row_count)

@@ -142,7 +142,7 @@ def _ascend(
     mean = task.normalization.colour(base)
     parameters = basis.parameters(in_range(base + change))
     step_of = recipe.optimizer.begin()
-    best, best_value = basis.pixels(parameters), base.new_tensor(-inf)
+    best, best_value = basis.pixels(parameters), base.new_full((), -inf)
     before = len(values)
     for step in range(1, recipe.step_count + 1):
         if task.ends():

@@ -6,6 +6,7 @@ colours, ascent favours smooth pictures over noise (Olah, Mordvintsev, Schubert 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -72,17 +73,20 @@ class Fourier(Parametrization):
     def pixels(self, parameters: Tensor) -> Tensor:
         """Decodes coefficients, real numbers of shape [images, 3, height, width // 2 + 1, 2]."""
         height = parameters.shape[2]
-        spectrum = torch.view_as_complex(parameters) * frequency_scale(height, self.width).to(parameters)
+        scale = _scale(height, self.width, parameters.dtype, parameters.device)
+        spectrum = torch.view_as_complex(parameters) * scale
         picture = torch.fft.irfft2(spectrum, s=(height, self.width), norm="ortho") / CONTRAST
-        colours: Tensor = torch.einsum("rc,nchw->nrhw", color_matrix().to(picture), picture)
+        colours: Tensor = torch.einsum("rc,nchw->nrhw", _colors(picture.dtype, picture.device), picture)
         return colours.sigmoid()
 
     def parameters(self, pixels: Tensor) -> Tensor:
         """Encodes pixels."""
         picture = pixels.clamp(DARKEST, 1 - DARKEST).logit()
-        decorrelated: Tensor = torch.einsum("cr,nrhw->nchw", color_matrix().inverse().to(picture), picture)
+        colors = _decorrelated_colors(picture.dtype, picture.device)
+        decorrelated: Tensor = torch.einsum("cr,nrhw->nchw", colors, picture)
         spectrum: Tensor = torch.fft.rfft2(decorrelated * CONTRAST, norm="ortho")
-        return torch.view_as_real(spectrum / frequency_scale(*pixels.shape[2:]).to(pixels))
+        height, width = pixels.shape[2:]
+        return torch.view_as_real(spectrum / _scale(height, width, pixels.dtype, pixels.device))
 
     def with_noise(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
         """Adds normal noise of standard deviation `FOURIER_NOISE` to the coefficients."""
@@ -103,6 +107,24 @@ def frequency_scale(height: int, width: int) -> Tensor:
     )
     scale: Tensor = 1 / frequency.clamp(min=1 / max(height, width))
     return scale
+
+
+# What follows is kept: each copy to a GPU would wait for all that the GPU has to do.
+
+
+@lru_cache(maxsize=64)
+def _scale(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return frequency_scale(height, width).to(device, dtype)
+
+
+@lru_cache
+def _colors(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return color_matrix().to(device, dtype)
+
+
+@lru_cache
+def _decorrelated_colors(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return color_matrix().inverse().to(device, dtype)
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:

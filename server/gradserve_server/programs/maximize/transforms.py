@@ -45,8 +45,8 @@ class View:
 
     def _resampled(self, canvas: Tensor, height: int, width: int) -> Tensor:
         rows, columns = canvas.shape[-2:]
-        y = torch.arange(height).to(canvas)[:, None] - (height - 1) / 2
-        x = torch.arange(width).to(canvas)[None, :] - (width - 1) / 2
+        y = torch.arange(height, dtype=canvas.dtype, device=canvas.device)[:, None] - (height - 1) / 2
+        x = torch.arange(width, dtype=canvas.dtype, device=canvas.device)[None, :] - (width - 1) / 2
         cosine, sine = cos(radians(self.degrees)) / self.scale, sin(radians(self.degrees)) / self.scale
         # Where each pixel of the view comes from, on the endless repetition of the canvas. Rows count downwards.
         source_y = (cosine * y + sine * x + (rows - 1) / 2).remainder(rows)

@@ -197,7 +197,7 @@ def _descend(
     recipe = task.recipe
     objective = recipe.content_weight * level.content_term + recipe.style_weight * level.style_term
     climb = _optimizer(recipe.optimizer)
-    best, least = image, image.new_tensor(inf)
+    best, least = image, image.new_full((), inf)
     before = len(losses)
     for step in range(1, steps + 1):
         if task.ends():

@@ -95,11 +95,7 @@ class Propagation(TorchFunctionMode):
         if len(given) != self._row_count:
             raise RuntimeError(f"{name} does not keep the rows in its first dimension")
 
-        def on(values: Tensor) -> Any:
-            return func(
-                *(values if argument is given else argument for argument in args),
-                **{key: values if argument is given else argument for key, argument in options.items()},
-            )
+        on = _with_input(func, args, options, given)
 
         # Copies on both sides, so that what is kept stays as it was, whatever the model does in place.
         call = _Call(name, on, given, given)
@@ -112,6 +108,12 @@ class Propagation(TorchFunctionMode):
         if name in _WEIGHTED:
             self._note_weights(call, func, args, options, given, outer)
         return given.copy_(outer) if in_place else outer
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        # Each node of the graph knows this object. Did it go on to know the graph, both would stay for ever: no garbage
+        # collector sees through a graph.
+        self._weighted, self._results = None, []
 
     def _note_weights(
         self, call: _Call, func: Any, args: tuple[Any, ...], options: dict[str, Any], given: Tensor, outer: Tensor
@@ -142,6 +144,22 @@ class Propagation(TorchFunctionMode):
             elif call.name not in _WEIGHTED:
                 gradient[rows] = _rescaled(call, rows, gradient[rows])
         return gradient
+
+
+def _with_input(func: Any, args: tuple[Any, ...], options: dict[str, Any], given: Tensor) -> Callable[[Tensor], Any]:
+    """Returns what calls a function with other values in place of `given`, which it does not keep."""
+    places = [place for place, argument in enumerate(args) if argument is given]
+    keys = [key for key, argument in options.items() if argument is given]
+    others = [None if argument is given else argument for argument in args]
+    other_options = {key: argument for key, argument in options.items() if argument is not given}
+
+    def on(values: Tensor) -> Any:
+        arguments = others.copy()
+        for place in places:
+            arguments[place] = values
+        return func(*arguments, **other_options, **dict.fromkeys(keys, values))
+
+    return on
 
 
 def _relevance(call: _Call, rows: slice, plain: Tensor, rule: Relevance) -> Tensor:

@@ -39,10 +39,12 @@ class Weights:
         if name == BATCH_NORM:
             return cls._of_batch_norm(*args, **kwargs)
         named = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
+        # Not the input, which knows the graph.
+        rest = args[3:]
         others = {key: value for key, value in named.items() if key not in ("input", "weight", "bias")}
 
         def apply(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-            result: Tensor = function(values, weight, bias, *args[3:], **others)
+            result: Tensor = function(values, weight, bias, *rest, **others)
             return result
 
         return cls(apply, named["weight"], named.get("bias"), 1 if "transpose" in name else 0)

@@ -17,6 +17,9 @@ KNEE = 0.85
 SHORT = 1.5
 """How much longer than a pass of one row a pass may take that somebody may have to wait for."""
 
+MOST_PASSES = 3
+"""Passes of one size to measure, after a first one that warms up; the fastest counts."""
+
 MEASURED_MS = 300
 """Time to spend on measuring one size of pass, after a first one that warms up; the fastest pass counts."""
 
@@ -83,8 +86,8 @@ def calibrate(
     Args:
         model: The model.
         pass_rows: Rows per pass, where an operator has chosen them: then only their cost is measured.
-        seconds: When to stop trying larger passes. The curve also ends once they are no better, or do not fit
-            the memory.
+        seconds: When to stop trying larger passes. The first of each size does not count: on a GPU it takes long. The
+            curve also ends once they are no better, or do not fit the memory.
         measured: Runs one measurement, in the worker's thread; None when that is this one.
     """
 
@@ -93,9 +96,8 @@ def calibrate(
 
     if pass_rows is not None:
         return Calibration((measure(pass_rows),), pass_rows)
-    started = time.perf_counter()
     points = [measure(1)]
-    while time.perf_counter() - started < seconds:
+    while sum(MOST_PASSES * (point.forward_ms + point.gradient_ms) for point in points) < 1000 * seconds:
         try:
             points.append(measure(2 * points[-1].rows))
         except torch.OutOfMemoryError:
@@ -146,7 +148,7 @@ def _measure(model: Model, rows: int) -> CalibrationPoint:
         bundles = [Bundle((Chunk(query, 0, rows),))]
         _timed(lambda: run(model, bundles), model.device)
         measured: list[float] = []
-        while len(measured) < 3 and sum(measured) < MEASURED_MS:
+        while len(measured) < MOST_PASSES and sum(measured) < MEASURED_MS:
             measured.append(_timed(lambda: run(model, bundles), model.device))
         return min(measured)
 

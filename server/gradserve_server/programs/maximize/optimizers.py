@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -57,16 +58,17 @@ def _normalized(gradient: Tensor) -> Tensor:
 def _adam(learning_rate: float) -> Step:
     first_decay, second_decay = ADAM_BETAS
     count = 0
-    first: Tensor | float = 0.0
-    second: Tensor | float = 0.0
+    first = second = torch.empty(0)
 
     def step(gradient: Tensor) -> Tensor:
         nonlocal count, first, second
+        if not count:
+            first, second = torch.zeros_like(gradient), torch.zeros_like(gradient)
         count += 1
-        first = first_decay * first + (1 - first_decay) * gradient
-        second = second_decay * second + (1 - second_decay) * gradient.square()
-        root = (second / (1 - second_decay**count)).sqrt()
-        return learning_rate * (first / (1 - first_decay**count)) / (root + ADAM_EPSILON)
+        first.lerp_(gradient, 1 - first_decay)
+        second.mul_(second_decay).addcmul_(gradient, gradient, value=1 - second_decay)
+        root = second.sqrt().div_(sqrt(1 - second_decay**count)).add_(ADAM_EPSILON)
+        return torch.div(first, root).mul_(learning_rate / (1 - first_decay**count))
 
     return step
 

@@ -75,16 +75,14 @@ class Fourier(Parametrization):
         height = parameters.shape[2]
         scale = _scale(height, self.width, parameters.dtype, parameters.device)
         spectrum = torch.view_as_complex(parameters) * scale
-        picture = torch.fft.irfft2(spectrum, s=(height, self.width), norm="ortho") / CONTRAST
-        colours: Tensor = torch.einsum("rc,nchw->nrhw", _colors(picture.dtype, picture.device), picture)
-        return colours.sigmoid()
+        picture = torch.fft.irfft2(spectrum, s=(height, self.width), norm="ortho")
+        return _mixed(picture, _colors(picture.dtype, picture.device)).sigmoid()
 
     def parameters(self, pixels: Tensor) -> Tensor:
         """Encodes pixels."""
         picture = pixels.clamp(DARKEST, 1 - DARKEST).logit()
-        colors = _decorrelated_colors(picture.dtype, picture.device)
-        decorrelated: Tensor = torch.einsum("cr,nrhw->nchw", colors, picture)
-        spectrum: Tensor = torch.fft.rfft2(decorrelated * CONTRAST, norm="ortho")
+        decorrelated = _mixed(picture, _decorrelated_colors(picture.dtype, picture.device))
+        spectrum: Tensor = torch.fft.rfft2(decorrelated, norm="ortho")
         height, width = pixels.shape[2:]
         return torch.view_as_real(spectrum / _scale(height, width, pixels.dtype, pixels.device))
 
@@ -119,12 +117,17 @@ def _scale(height: int, width: int, dtype: torch.dtype, device: torch.device) ->
 
 @lru_cache
 def _colors(dtype: torch.dtype, device: torch.device) -> Tensor:
-    return color_matrix().to(device, dtype)
+    return (color_matrix() / CONTRAST).to(device, dtype)
 
 
 @lru_cache
 def _decorrelated_colors(dtype: torch.dtype, device: torch.device) -> Tensor:
-    return color_matrix().inverse().to(device, dtype)
+    return (color_matrix().inverse() * CONTRAST).to(device, dtype)
+
+
+def _mixed(picture: Tensor, matrix: Tensor) -> Tensor:
+    """Returns the colours of [images, 3, height, width] times a matrix."""
+    return (matrix @ picture.flatten(2)).view_as(picture)
 
 
 def _normal(like: Tensor, generator: torch.Generator) -> Tensor:

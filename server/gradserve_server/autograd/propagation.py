@@ -110,7 +110,7 @@ class Propagation(TorchFunctionMode):
         return given.copy_(outer) if in_place else outer
 
     def __exit__(self, *raised: Any) -> None:
-        super().__exit__(*raised)
+        super().__exit__(*raised)  # type: ignore[no-untyped-call]  # torch has no types here
         # Each node of the graph knows this object. Did it go on to know the graph, both would stay for ever: no garbage
         # collector sees through a graph.
         self._weighted, self._results = None, []

@@ -51,7 +51,8 @@ class View:
             repeated = F.pad(pixels, (pad, pad + 1, pad, pad + 1), value=PAD_GREY)
         else:
             repeated = F.pad(pixels, (0, 1, 0, 1), mode="circular")
-        grid = self._sources(*pixels.shape[-2:], pixels.dtype, pixels.device)
+        height, width = pixels.shape[-2:]
+        grid = self._sources(height, width, pixels.dtype, pixels.device)
         return F.grid_sample(repeated, grid.expand(len(pixels), -1, -1, -1), align_corners=True)
 
     def _sources(self, height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:

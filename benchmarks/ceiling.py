@@ -23,6 +23,7 @@ from benchmarks.photograph import jpeg  # noqa: E402
 from gradserve_server.imaging.decode import decode  # noqa: E402
 from gradserve_server.imaging.geometry import fit, model_input  # noqa: E402
 from gradserve_server.models.loading import embedded_spec, load  # noqa: E402
+from gradserve_server.models.memory_format import memory_format  # noqa: E402
 from gradserve_server.models.preprocessing import Preprocessing  # noqa: E402
 from gradserve_server.scheduling.threads import SWITCH_SECONDS  # noqa: E402
 
@@ -83,7 +84,7 @@ def _rate(explain: Explain, device: torch.device, batches: Batches, seconds: flo
         images = torch.from_numpy(rows)
         if device.type == "cuda":
             images = images.pin_memory().to(device, non_blocking=True)
-        maps = explain(images.contiguous(memory_format=torch.channels_last))
+        maps = explain(images.contiguous(memory_format=memory_format(device)))
         answers = [values.tobytes() for values in maps.cpu().numpy()]
         count += len(answers)
         if time.perf_counter() - begun >= seconds:

@@ -48,6 +48,7 @@ def main() -> None:
     rows = core.rows(model, parsed.repeats) + _curve(model)
     show(rows)
     del model
+    torch.cuda.empty_cache()
     rows.append(maximize_jobs.measured(parsed.device, parsed.steps, 224, parsed.turns))
     show(rows[-1:])
     if parsed.only:

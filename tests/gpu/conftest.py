@@ -53,7 +53,7 @@ def on_cpu(catalogue: Path) -> Iterator[Client]:
 
 def _client(catalogue: Path, device: str) -> Iterator[Client]:
     with (
-        served(models=catalogue, device=device, iterative_queue_seconds=3600.0) as server,
+        served(models=catalogue, device=device, pass_rows=8, iterative_queue_seconds=3600.0) as server,
         Client(f"127.0.0.1:{server.port}", timeout=600) as client,
     ):
         yield client

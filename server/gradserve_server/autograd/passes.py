@@ -19,6 +19,7 @@ from gradserve_server.autograd.attention import AttentionReader
 from gradserve_server.autograd.objective import Objective, Outputs
 from gradserve_server.autograd.query import Derivative, Fusion, Query
 from gradserve_server.autograd.taps import Recorder
+from gradserve_server.models.memory_format import memory_format
 from gradserve_server.models.model import Model
 
 
@@ -128,8 +129,7 @@ def run(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None] = lam
     with torch.set_grad_enabled(key.sweeps > 0):
         forward = model.arithmetic.forward(model.device)
         with rules.applied(), reader if reader.found else nullcontext(), forward:
-            # A copy, because a model may change its input in place.
-            logits = recorder.forward(key.network, leaf.clone())
+            logits = recorder.forward(key.network, _copied(leaf, model))
         outputs = _split(logits, recorder.activations, sizes, key.dtype)
         values = [_values(bundle, output) for bundle, output in zip(bundles, outputs, strict=True)]
         totals = [_total(bundles, values, sweep) for sweep in range(key.sweeps)]
@@ -161,6 +161,11 @@ def run(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None] = lam
         )
 
     return [tuple(answer(position, chunk.query) for chunk in bundle.chunks) for position, bundle in enumerate(bundles)]
+
+
+def _copied(rows: Tensor, model: Model) -> Tensor:
+    """Returns a copy, because a model may change its input in place; images as its convolutions want them."""
+    return rows.clone(memory_format=memory_format(model.device)) if rows.ndim == 4 else rows.clone()
 
 
 def _stretches(sizes: Sequence[int]) -> list[slice]:

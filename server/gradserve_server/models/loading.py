@@ -15,6 +15,7 @@ from gradserve_server.models.failure import ModelLoadError, one_line
 from gradserve_server.models.folding import Folded, fold
 from gradserve_server.models.labels import imagenet_labels, read_labels
 from gradserve_server.models.layers import default_layer, trace_layers
+from gradserve_server.models.memory_format import memory_format
 from gradserve_server.models.model import Model
 from gradserve_server.models.operations import survey
 from gradserve_server.models.precision import PRECISIONS
@@ -59,8 +60,7 @@ def prepare(module: nn.Module, version: str, spec: ModelSpec, device: torch.devi
     arithmetic.select(device)
     dtype = arithmetic.dtype
     module.eval().requires_grad_(False)
-    # Channels-last is how convolutions want it: 40 -> 13 ms a forward of the embedded network on two cores.
-    module.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    module.to(device=device, dtype=dtype, memory_format=memory_format(device))  # type: ignore[call-overload]  # torch's stub lacks it
 
     # Two rows, so that a dimension that happens to be one is not taken for the rows.
     sample = torch.zeros(2, 3, spec.preprocessing.height, spec.preprocessing.width, dtype=dtype, device=device)
@@ -109,7 +109,7 @@ def prepare(module: nn.Module, version: str, spec: ModelSpec, device: torch.devi
 def _noise(sample: Tensor) -> Tensor:
     """Returns noise of the shape of `sample`."""
     noise = torch.randn(sample.shape, generator=torch.Generator().manual_seed(0), dtype=sample.dtype)
-    return noise.to(sample.device).contiguous(memory_format=torch.channels_last)
+    return noise.to(sample.device).contiguous(memory_format=memory_format(sample.device))
 
 
 def _network(spec: ModelSpec) -> tuple[nn.Module, str]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from gradserve_server.models.folding import Folded
 from gradserve_server.models.layers import Layer
 from gradserve_server.models.loading import ModelLoadError
+from gradserve_server.models.memory_format import memory_format
 from gradserve_server.models.model import Model
 from gradserve_server.models.precision import PRECISIONS
 from gradserve_server.models.preprocessing import Preprocessing
@@ -107,7 +108,7 @@ def load_stylizer(spec: StylizerSpec, device: torch.device) -> Model:
         raise ModelLoadError(f"weights of stylizer {spec.name!r} have SHA-256 {digest}, not {spec.sha256}")
     network = _network(content, spec)
     network.eval().requires_grad_(False)
-    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    network.to(device=device, memory_format=memory_format(device))  # type: ignore[call-overload]  # torch's stub lacks it
     named = [name for name, module in network.named_modules() if isinstance(module, Statistics)]
     return Model(
         name=spec.name,

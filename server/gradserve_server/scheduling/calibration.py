@@ -1,5 +1,6 @@
 """What a pass costs on this machine, and how many rows it should have."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,16 @@ from gradserve_server.autograd.passes import Bundle, Chunk, run
 from gradserve_server.autograd.query import Query
 from gradserve_server.models.model import Model
 
+log = logging.getLogger(__name__)
+
 KNEE = 0.85
 """The smallest pass with this part of the best throughput is chosen: larger ones only make everybody wait longer."""
 
 SHORT = 1.5
 """How much longer than a pass of one row a pass may take that somebody may have to wait for."""
+
+MOST_ROWS = 256
+"""Rows of a pass at most: an H100, too, is as good as with more, and they would take tens of gigabytes."""
 
 MOST_PASSES = 3
 """Passes of one size to measure, after a first one that warms up; the fastest counts."""
@@ -87,7 +93,7 @@ def calibrate(
         model: The model.
         pass_rows: Rows per pass, where an operator has chosen them: then only their cost is measured.
         seconds: When to stop trying larger passes. The first of each size does not count: on a GPU it takes long. The
-            curve also ends once they are no better, or do not fit the memory.
+            curve also ends once they are no better, or do not run.
         measured: Runs one measurement, in the worker's thread; None when that is this one.
     """
 
@@ -97,17 +103,25 @@ def calibrate(
     if pass_rows is not None:
         return Calibration((measure(pass_rows),), pass_rows)
     points = [measure(1)]
-    while sum(MOST_PASSES * (point.forward_ms + point.gradient_ms) for point in points) < 1000 * seconds:
+    while (rows := 2 * points[-1].rows) <= MOST_ROWS and _milliseconds(points) < 1000 * seconds:
         try:
-            points.append(measure(2 * points[-1].rows))
-        except torch.OutOfMemoryError:
-            # The ceiling of a GPU.
+            points.append(measure(rows))
+        except RuntimeError as error:
+            # The ceiling of a GPU: memory, or what a kernel can count.
+            log.info("passes of %d rows of model %s do not run: %s", rows, model.name, error)
             break
         if len(points) > 2:
             before, _, last = _throughputs(points)[-3:]
             if last < 1.05 * before:
                 break
+    if model.device.type == "cuda":
+        # What large passes took, for whoever shares the device.
+        torch.cuda.empty_cache()
     return Calibration(tuple(points), knee(points).rows)
+
+
+def _milliseconds(points: Sequence[CalibrationPoint]) -> float:
+    return sum(MOST_PASSES * (point.forward_ms + point.gradient_ms) for point in points)
 
 
 def knee(points: Sequence[CalibrationPoint]) -> CalibrationPoint:

@@ -26,6 +26,7 @@ from gradserve_server.autograd.passes import PassKey, run
 from gradserve_server.autograd.query import FORWARD_COST
 from gradserve_server.errors import Expired, RequestError, Unavailable
 from gradserve_server.models.loading import ModelSpec, load
+from gradserve_server.models.memory_format import memory_format
 from gradserve_server.models.model import Model
 from gradserve_server.models.stylizer import StylizerSpec, load_stylizer
 from gradserve_server.observability.metrics import Metrics
@@ -307,7 +308,7 @@ class Worker:
         tensor = tensor.to(model.device, non_blocking=True)
         if tensor.is_floating_point():
             tensor = tensor.to(model.dtype)
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+        return tensor.contiguous(memory_format=memory_format(model.device)) if tensor.ndim == 4 else tensor
 
     def _run(self, packed: Pass) -> None:
         key = packed.shares[0].demand.key

@@ -13,6 +13,7 @@ from torch import Tensor
 from gradserve_server.autograd.taps import Recorder
 from gradserve_server.errors import InvalidInput
 from gradserve_server.models.loading import EMBEDDED
+from gradserve_server.models.memory_format import memory_format
 from gradserve_server.models.model import Model
 from gradserve_server.programs.maximize.regularizers import total_variation
 from gradserve_server.programs.stylize.perceptual_loss import Normalization, content_loss, gram, style_loss
@@ -128,7 +129,7 @@ class PerceptualLoss:
         rows = ((images - self._mean) / self._std).to(self._model.dtype)
         recorder = Recorder(frozenset(layers), frozenset(), to_end=False)
         with torch.autocast(rows.device.type, torch.bfloat16, enabled=self._mixed):
-            recorder.forward(self._model.module, rows.contiguous(memory_format=torch.channels_last))
+            recorder.forward(self._model.module, rows.contiguous(memory_format=memory_format(rows.device)))
         # Sums of squares do not fit into half precision.
         return {layer: _wide(values) for layer, values in recorder.activations.items()}
 

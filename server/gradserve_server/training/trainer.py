@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from gradserve_server.models.memory_format import memory_format
 from gradserve_server.models.transformer_network import FULL_CHANNELS, TransformerNetwork
 from gradserve_server.training.checkpoint import Checkpoint
 from gradserve_server.training.group import Group
@@ -62,7 +63,7 @@ class Trainer:
         self._group = group
         self.step = 0
         """Steps taken."""
-        self.network = begun(plan).to(device=group.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        self.network = begun(plan).to(device=group.device, memory_format=memory_format(group.device))  # type: ignore[call-overload]  # torch's stub lacks it
         last = list(self.network.deconv3.parameters())
         rest = [parameter for name, parameter in self.network.named_parameters() if not name.startswith("deconv3.")]
         self._optimizer = torch.optim.Adam([{"params": rest}, {"params": last}])
@@ -108,7 +109,7 @@ class Trainer:
 def as_images(pixels: npt.NDArray[Any], device: torch.device) -> Tensor:
     """Returns pixels uint8 [rows, height, width, 3] as images [rows, 3, height, width] in 0..1 on a device."""
     images = torch.tensor(pixels, device=device).permute(0, 3, 1, 2)
-    return (images.float() / 255).contiguous(memory_format=torch.channels_last)
+    return (images.float() / 255).contiguous(memory_format=memory_format(images.device))
 
 
 def begun(plan: Plan) -> TransformerNetwork:

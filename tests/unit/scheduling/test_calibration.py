@@ -1,8 +1,11 @@
 """What a curve of measured passes says about their size."""
 
 import pytest
+import torch
+from tests.driving import model_of
+from torch import Tensor, nn
 
-from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint, knee
+from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint, calibrate, knee
 
 
 def curve(*milliseconds: float, pass_rows: int) -> Calibration:
@@ -45,3 +48,23 @@ def test_passes_of_a_chosen_size_are_as_short_as_they_get() -> None:
 )
 def test_a_pass_is_as_large_as_pays_under_load(milliseconds, rows) -> None:
     assert knee(curve(*milliseconds, pass_rows=1).points).rows == rows
+
+
+class OfFewRows(nn.Module):
+    """A network with no room for more than four rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Linear(3, 2)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if len(rows) > 4:
+            raise torch.OutOfMemoryError("no room for more than four rows")
+        return self.weights(rows.mean((2, 3)))
+
+
+def test_the_curve_ends_where_a_pass_does_not_run() -> None:
+    model = model_of(OfFewRows(), size=256)
+    with torch.no_grad():
+        found = calibrate(model)
+    assert [point.rows for point in found.points] == [1, 2, 4]

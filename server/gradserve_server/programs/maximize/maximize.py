@@ -24,7 +24,7 @@ from gradserve_server.programs.maximize.constraint import in_range
 from gradserve_server.programs.maximize.octaves import resized
 from gradserve_server.programs.maximize.parametrization import Fourier, Parametrization, Pixel
 from gradserve_server.programs.maximize.recipe import Basis, Recipe, Start
-from gradserve_server.programs.maximize.regularizers import total_variation
+from gradserve_server.programs.maximize.regularizers import total_variation_gradient
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +154,7 @@ def _ascend(
             rows = task.normalization(view(pixels)).to(dtype)
         redirects = len(values) < recipe.redirected_relu_step_count and task.rule is ActivationRule.STANDARD
         rule = ActivationRule.REDIRECTED if redirects else task.rule
-        asked = rows.detach().contiguous(memory_format=torch.channels_last)
-        answer = yield from ask(Query(asked, objective, rule=rule))
+        answer = yield from ask(Query(rows.detach(), objective, rule=rule))
         value = answer.value.mean()
         values.append(value)
         better = value > best_value
@@ -189,9 +188,9 @@ def _carried_back(
     """Returns the gradients with respect to the parameters and the pixels, given the one with respect to the rows."""
     outputs, weights = [rows], [gradient]
     if recipe.regularization.total_variation_weight:
-        with torch.enable_grad():
-            outputs.append(total_variation(pixels))
-        weights.append(torch.full_like(outputs[1], -recipe.regularization.total_variation_weight))
+        outputs.append(pixels)
+        variation = total_variation_gradient(pixels.detach())
+        weights.append(variation.mul_(-recipe.regularization.total_variation_weight))
     to_parameters, to_pixels = torch.autograd.grad(outputs, [leaf, pixels], weights)
     return to_parameters, to_pixels
 

@@ -5,6 +5,7 @@ All but total variation work on pixels relative to the model's mean colour, wher
 
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -62,9 +63,36 @@ def total_variation(pixels: Tensor) -> Tensor:
 
     The sum over colours of the absolute differences from the neighbours below and to the right.
     """
-    down = pixels.diff(dim=2).abs().sum((1, 2, 3))
-    right = pixels.diff(dim=3).abs().sum((1, 2, 3))
-    return (down + right) / (pixels.shape[2] * pixels.shape[3])
+    result: Tensor = _TotalVariation.apply(pixels)
+    return result
+
+
+def total_variation_gradient(pixels: Tensor) -> Tensor:
+    """Returns the gradient of each image's total variation with respect to its pixels [images, 3, height, width].
+
+    By hand: torch's own takes three times as many operations, each a whole image of zeros and its sum with another.
+    """
+    gradient = torch.zeros_like(pixels)
+    for dimension in (2, 3):
+        signs = pixels.diff(dim=dimension).sign_()
+        pairs = signs.shape[dimension]
+        gradient.narrow(dimension, 1, pairs).add_(signs)
+        gradient.narrow(dimension, 0, pairs).sub_(signs)
+    return gradient.div_(pixels.shape[2] * pixels.shape[3])
+
+
+class _TotalVariation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor) -> Tensor:
+        ctx.save_for_backward(pixels)
+        down = pixels.diff(dim=2).abs_().sum((1, 2, 3))
+        right = pixels.diff(dim=3).abs_().sum((1, 2, 3))
+        return (down + right) / (pixels.shape[2] * pixels.shape[3])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (pixels,) = ctx.saved_tensors
+        return total_variation_gradient(pixels) * gradients[0][:, None, None, None]
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:

@@ -123,7 +123,7 @@ def _query(image: Tensor, replaced: Mapping[str, Tensor] | None = None) -> Query
 
 
 def _rows(image: Tensor) -> Tensor:
-    return (255 * image).contiguous(memory_format=torch.channels_last)
+    return 255 * image
 
 
 def _padded(image: Tensor, multiple: int) -> Tensor:

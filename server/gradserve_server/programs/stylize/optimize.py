@@ -165,7 +165,7 @@ def _level(
 
     def rows(image: Tensor) -> Tensor:
         shown = in_range(at_scale(image)).expand(-1, 3, -1, -1)
-        return task.normalization(shown).to(dtype).contiguous(memory_format=torch.channels_last)
+        return task.normalization(shown).to(dtype)
 
     wanted = tuple(layer for layer, _ in recipe.content_layers)
     answer, *answers = yield from ask_all(
@@ -207,8 +207,7 @@ def _descend(
             shown = level.shown(leaf)
             rows = task.normalization(shown).to(dtype)
             variation = recipe.total_variation_weight * total_variation(shown)
-        asked = rows.detach().contiguous(memory_format=torch.channels_last)
-        answer = yield from ask(Query(asked, objective))
+        answer = yield from ask(Query(rows.detach(), objective))
         loss = (answer.value + variation.detach()).sum()
         losses.append(loss)
         better = loss < least

@@ -5,7 +5,12 @@ import pytest
 import torch
 from scipy import ndimage
 
-from gradserve_server.programs.maximize.regularizers import Regularization, gaussian_blur, total_variation
+from gradserve_server.programs.maximize.regularizers import (
+    Regularization,
+    gaussian_blur,
+    total_variation,
+    total_variation_gradient,
+)
 
 
 def images(seed: int = 0, count: int = 2, height: int = 15, width: int = 11) -> torch.Tensor:
@@ -32,6 +37,14 @@ def test_total_variation_is_numpys_sum_of_differences() -> None:
     array = drawn.numpy()
     expected = np.abs(np.diff(array, axis=2)).sum((1, 2, 3)) + np.abs(np.diff(array, axis=3)).sum((1, 2, 3))
     np.testing.assert_allclose(total_variation(drawn), expected / (15 * 11), rtol=1e-12)
+
+
+def test_the_gradient_of_total_variation_is_torchs_own() -> None:
+    generator = torch.Generator().manual_seed(1)
+    drawn = torch.rand(2, 3, 7, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(total_variation, drawn)
+    (expected,) = torch.autograd.grad(total_variation(drawn).sum(), drawn)
+    torch.testing.assert_close(total_variation_gradient(drawn.detach()), expected)
 
 
 def test_decay_removes_its_part() -> None:

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradserve_server.models.memory_format import memory_format
 from gradserve_server.models.model import Model
 
 Explain = Callable[[Tensor], Tensor]
@@ -59,7 +58,7 @@ def methods(model: Model, batch: int, steps: int) -> dict[str, Explain]:
         logits = network(torch.cat([row, black.expand_as(row)]))
         classes = logits[0].argmax().expand(steps)
         points = torch.lerp(black.expand_as(row), row, nodes[:, None, None, None])
-        points = points.contiguous(memory_format=memory_format(model.device))
+        points = points.contiguous(memory_format=model.memory_format)
         found = torch.cat([gradient(*both) for both in zip(points.split(batch), classes.split(batch), strict=True)])
         return ((row - black)[0] * torch.tensordot(weights, found, 1)).sum(0)
 

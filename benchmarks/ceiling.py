@@ -23,7 +23,7 @@ from benchmarks.photograph import jpeg  # noqa: E402
 from gradserve_server.imaging.decode import decode  # noqa: E402
 from gradserve_server.imaging.geometry import fit, model_input  # noqa: E402
 from gradserve_server.models.loading import embedded_spec, load  # noqa: E402
-from gradserve_server.models.memory_format import memory_format  # noqa: E402
+from gradserve_server.models.model import Model  # noqa: E402
 from gradserve_server.models.preprocessing import Preprocessing  # noqa: E402
 from gradserve_server.scheduling.threads import SWITCH_SECONDS  # noqa: E402
 
@@ -59,7 +59,7 @@ def main() -> None:
             yield rows
 
     def rate(method: str, way: Callable[[], Batches], seconds: float) -> float:
-        return _rate(explain[method], model.device, way(), seconds)
+        return _rate(explain[method], model, way(), seconds)
 
     better: dict[str, Callable[[], Batches]] = {}
     with torch.no_grad():
@@ -78,13 +78,13 @@ def _row(encoded: bytes, preprocessing: Preprocessing) -> "np.ndarray":
     return model_input(fitted, preprocessing)
 
 
-def _rate(explain: Explain, device: torch.device, batches: Batches, seconds: float) -> float:
+def _rate(explain: Explain, model: Model, batches: Batches, seconds: float) -> float:
     begun, count = time.perf_counter(), 0
     for rows in batches:
         images = torch.from_numpy(rows)
-        if device.type == "cuda":
-            images = images.pin_memory().to(device, non_blocking=True)
-        maps = explain(images.contiguous(memory_format=memory_format(device)))
+        if model.device.type == "cuda":
+            images = images.pin_memory().to(model.device, non_blocking=True)
+        maps = explain(images.contiguous(memory_format=model.memory_format))
         answers = [values.tobytes() for values in maps.cpu().numpy()]
         count += len(answers)
         if time.perf_counter() - begun >= seconds:

@@ -18,7 +18,6 @@ from gradserve_server.autograd.objective import class_score  # noqa: E402
 from gradserve_server.autograd.passes import Bundle, Chunk, run  # noqa: E402
 from gradserve_server.autograd.query import ActivationRule, Query  # noqa: E402
 from gradserve_server.models.loading import embedded_spec, load  # noqa: E402
-from gradserve_server.models.memory_format import memory_format  # noqa: E402
 from gradserve_server.models.model import Model  # noqa: E402
 
 Work = Callable[[], object]
@@ -53,7 +52,7 @@ def _rows(model: Model, ratio: Callable[[Work, Work], float]) -> list[Row]:
 
     def images(count: int) -> torch.Tensor:
         values = torch.rand(count, 3, 224, 224, generator=torch.Generator().manual_seed(count))
-        return values.to(model.device).contiguous(memory_format=memory_format(model.device))
+        return values.to(model.device).contiguous(memory_format=model.memory_format)
 
     def forward(count: int) -> Work:
         values, network = images(count), model.network(frozenset())

@@ -31,7 +31,6 @@ from gradserve_server.autograd.query import Query  # noqa: E402
 from gradserve_server.imaging.geometry import fit, model_input  # noqa: E402
 from gradserve_server.imaging.segmentation import segmented  # noqa: E402
 from gradserve_server.models.loading import ModelSpec, embedded_spec, load, prepare  # noqa: E402
-from gradserve_server.models.memory_format import memory_format  # noqa: E402
 from gradserve_server.models.model import Model  # noqa: E402
 from gradserve_server.models.preprocessing import Preprocessing  # noqa: E402
 from gradserve_server.programs.explain import METHODS  # noqa: E402
@@ -129,7 +128,7 @@ class _Bench:
         fitted, _ = fit(skimage.data.chelsea(), model.preprocessing)
         self._fitted = fitted
         self._rows = torch.from_numpy(model_input(fitted, model.preprocessing)).to(model.device, model.dtype)
-        self._pass = self._rows.expand(self.budget, -1, -1, -1).contiguous(memory_format=memory_format(model.device))
+        self._pass = self._rows.expand(self.budget, -1, -1, -1).contiguous(memory_format=model.memory_format)
         self._network = model.network(frozenset())
         self._backward = statistics.median(self._both() / self._forward() for _ in range(9)) - 1
 

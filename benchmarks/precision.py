@@ -21,7 +21,6 @@ from gradserve_server.autograd.objective import class_score  # noqa: E402
 from gradserve_server.autograd.passes import Bundle, Chunk, run  # noqa: E402
 from gradserve_server.autograd.query import Query  # noqa: E402
 from gradserve_server.models.loading import embedded_spec, load  # noqa: E402
-from gradserve_server.models.memory_format import memory_format  # noqa: E402
 from gradserve_server.models.model import Model  # noqa: E402
 from gradserve_server.programs.explain import METHODS  # noqa: E402
 from gradserve_server.rpc.support import refusal, supported  # noqa: E402
@@ -82,7 +81,7 @@ def _correlations(full: Model, fewer: Model) -> dict[str, float]:
 
 def _ratio(fewer: Model, full: Model, query: Callable[[torch.Tensor], Query]) -> float:
     rows = torch.rand(ROWS, 3, 224, 224, generator=torch.Generator().manual_seed(0)).to(full.device)
-    rows = rows.contiguous(memory_format=memory_format(full.device))
+    rows = rows.contiguous(memory_format=full.memory_format)
 
     def seconds(model: Model) -> float:
         started = time.perf_counter()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message_factory import GetMessageClass
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from tests.property.drawing import draw_many
 from tests.property.messages import REQUESTS, Known, Sent, sent
 from tests.property.pictures import files
 
@@ -183,19 +183,10 @@ class Campaign:
 def send_many(campaign: Campaign, known: Known, count: int, seed_number: int) -> None:
     """Draws requests and sends them."""
 
-    @seed(seed_number)
-    @settings(
-        max_examples=count,
-        phases=[Phase.generate],
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(sent(known))
-    def run(request: Sent) -> None:
+    def send(request: Sent) -> None:
         campaign.send(request)
 
-    run()
+    draw_many(sent(known), count, seed_number, send)
 
 
 def usual_answers(client: Client) -> list[npt.NDArray[np.float32]]:

@@ -15,8 +15,6 @@ import numpy as np
 
 HANG_SECONDS = 20
 MAX_PIXELS = 2_000_000
-ROUND = 2000
-"""Files drawn at a time: hypothesis remembers all it drew in a run."""
 GROWTH_MIB = 64
 """Most that memory may grow: a picture of `MAX_PIXELS` takes 8 MB in Pillow, and a few copies are made on its way."""
 
@@ -43,8 +41,8 @@ def decode_many(count: int, seed: int, reproducer: Path) -> Verdict:
 
 def main(count: int, seed_number: int, reproducer: Path) -> int:
     """Runs the program and returns its exit status."""
-    from hypothesis import HealthCheck, Phase, given, seed, settings
     from hypothesis import strategies as st
+    from tests.property.drawing import draw_many
     from tests.property.messages import mutated
     from tests.property.pictures import files, hostile
 
@@ -78,21 +76,8 @@ def main(count: int, seed_number: int, reproducer: Path) -> int:
     for encoded in bombs.values():
         check(encoded)
 
-    for number in range(0, count, ROUND):
-
-        @seed(seed_number + number)
-        @settings(
-            max_examples=min(ROUND, count - number),
-            phases=[Phase.generate],
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(st.sampled_from(sorted(sound)).flatmap(lambda name: mutated(sound[name])))
-        def run(encoded: bytes) -> None:
-            check(encoded)
-
-        run()
+    damaged = st.sampled_from(sorted(sound)).flatmap(lambda name: mutated(sound[name]))
+    draw_many(damaged, count, seed_number, check)
     growth = _peak_mib() - before
     print(f"{sum(outcomes.values())} files: {dict(outcomes.most_common())}; memory grew by {growth:.0f} MiB")
     if growth > GROWTH_MIB:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from tests.property.drawing import draw_many
 from tests.property.messages import mutated
 
 from gradserve import Client
@@ -129,17 +129,5 @@ def request_for(path: bytes) -> bytes:
 
 def say_many(port: int, sound: bytes, count: int, seed_number: int) -> None:
     """Draws damaged copies of what a client once sent, and says each."""
-
-    @seed(seed_number)
-    @settings(
-        max_examples=count,
-        phases=[Phase.generate],
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(st.one_of(mutated(sound), mutated(sound), st.binary(max_size=200).map(PREFACE.__add__)))
-    def run(data: bytes) -> None:
-        said_to(port, data)
-
-    run()
+    damaged = st.one_of(mutated(sound), mutated(sound), st.binary(max_size=200).map(PREFACE.__add__))
+    draw_many(damaged, count, seed_number, lambda data: said_to(port, data))

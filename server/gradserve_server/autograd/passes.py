@@ -19,7 +19,6 @@ from gradserve_server.autograd.attention import AttentionReader
 from gradserve_server.autograd.objective import Objective, Outputs
 from gradserve_server.autograd.query import Derivative, Fusion, Query
 from gradserve_server.autograd.taps import Recorder
-from gradserve_server.models.memory_format import memory_format
 from gradserve_server.models.model import Model
 
 
@@ -88,6 +87,12 @@ class Bundle:
         wanted = (chunk.query.derivative for chunk in self.chunks)
         return tuple(dict.fromkeys(derivative for derivative in wanted if derivative))
 
+    @property
+    def computed(self) -> object:
+        """What is computed: bundles with an equal one are computed once, whatever of it each returns."""
+        first = self.chunks[0]
+        return first.query.forward, first.start, first.stop, frozenset(self.derivatives)
+
     def key(self, model: Model) -> PassKey:
         """Returns the key of the passes this bundle can be part of."""
         queries = [chunk.query for chunk in self.chunks]
@@ -100,7 +105,7 @@ class Bundle:
 
 
 def run(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None] = lambda: None) -> list[tuple[Answer, ...]]:
-    """Runs one pass.
+    """Runs one pass. Bundles over the very same rows that want the same derivatives are computed once.
 
     Args:
         model: The model. It is only read.
@@ -110,6 +115,27 @@ def run(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None] = lam
     Returns:
         For each bundle, the answers to its chunks in order. Their tensors are parts of the pass's.
     """
+    unlike, places = _unlike(bundles)
+    answers = _answers(model, unlike, pause)
+    return [answers[number][chunks] for number, chunks in places]
+
+
+def _unlike(bundles: Sequence[Bundle]) -> tuple[list[Bundle], list[tuple[int, slice]]]:
+    """Joins bundles that are alike. Returns what is left, and for each bundle which of it has its chunks, and where."""
+    numbers: dict[object, int] = {}
+    joined: list[tuple[Chunk, ...]] = []
+    places = []
+    for bundle in bundles:
+        number = numbers.setdefault(bundle.computed, len(joined))
+        if number == len(joined):
+            joined.append(())
+        chunks = joined[number] + bundle.chunks
+        places.append((number, slice(len(joined[number]), len(chunks))))
+        joined[number] = chunks
+    return [Bundle(chunks) for chunks in joined], places
+
+
+def _answers(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None]) -> list[tuple[Answer, ...]]:
     key = bundles[0].key(model)
     queries = [chunk.query for bundle in bundles for chunk in bundle.chunks]
     sizes = [bundle.row_count for bundle in bundles]
@@ -165,7 +191,7 @@ def run(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None] = lam
 
 def _copied(rows: Tensor, model: Model) -> Tensor:
     """Returns a copy, because a model may change its input in place; images as its convolutions want them."""
-    return rows.clone(memory_format=memory_format(model.device)) if rows.ndim == 4 else rows.clone()
+    return rows.clone(memory_format=model.memory_format) if rows.ndim == 4 else rows.clone()
 
 
 def _stretches(sizes: Sequence[int]) -> list[slice]:

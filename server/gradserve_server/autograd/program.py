@@ -8,8 +8,8 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from gradserve_server.autograd.answer import Answer
@@ -87,7 +87,8 @@ def host(tensor: Tensor) -> npt.NDArray[Any]:
     Raises:
         NotFinite: A value is infinite or not a number.
     """
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        raise NotFinite("the computation overflowed: the result holds values that are not finite")
     array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+    # Looked at here, and not on the device, which would be waited for twice.
+    if tensor.is_floating_point() and not np.isfinite(array).all():
+        raise NotFinite("the computation overflowed: the result holds values that are not finite")
     return array

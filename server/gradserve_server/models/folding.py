@@ -16,7 +16,6 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gradserve_server.models.memory_format import memory_format
 from gradserve_server.models.operations import operation
 from gradserve_server.models.views import view
 
@@ -176,8 +175,6 @@ def _taking_in(norm: Any) -> Any:
         assert isinstance(weight, Tensor)
         moved = shift if not isinstance(bias, Tensor) else shift + bias.double() * scale
         scaled = (weight.double() * scale.view(-1, 1, 1, 1)).to(weight.dtype)
-        # The layout of the weights is part of what makes a convolution fast.
-        scaled = scaled.contiguous(memory_format=memory_format(weight.device))
         convolution._parameters["weight"] = nn.Parameter(scaled, requires_grad=False)
         convolution._parameters["bias"] = nn.Parameter(moved.to(weight.dtype), requires_grad=False)
         return convolution

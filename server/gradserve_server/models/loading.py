@@ -60,17 +60,24 @@ def prepare(module: nn.Module, version: str, spec: ModelSpec, device: torch.devi
     arithmetic.select(device)
     dtype = arithmetic.dtype
     module.eval().requires_grad_(False)
-    module.to(device=device, dtype=dtype, memory_format=memory_format(device))  # type: ignore[call-overload]  # torch's stub lacks it
+    module.to(device=device, dtype=dtype)
 
     # Two rows, so that a dimension that happens to be one is not taken for the rows.
     sample = torch.zeros(2, 3, spec.preprocessing.height, spec.preprocessing.width, dtype=dtype, device=device)
-    try:
-        with torch.no_grad():
-            logits = module(sample)
-    except Exception as error:
-        # Networks do not tell what they cannot take: any error can mean that.
+    for order in (memory_format(device), torch.contiguous_format):
+        module.to(memory_format=order)
+        sample = sample.contiguous(memory_format=order)
+        try:
+            with torch.no_grad():
+                logits = module(sample)
+            break
+        except Exception as error:
+            # Networks do not tell what they cannot take: any error can mean that. Those that flatten by a view of their
+            # features take channels first only.
+            failure = error
+    else:
         size = f"{spec.preprocessing.height} x {spec.preprocessing.width}"
-        raise ModelLoadError(f"the network cannot run on images of {size}: {one_line(error)}") from error
+        raise ModelLoadError(f"the network cannot run on images of {size}: {one_line(failure)}") from failure
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != 2:
         raise ModelLoadError("the network does not return logits [rows, classes]")
     if not bool(logits.isfinite().all()):
@@ -89,8 +96,9 @@ def prepare(module: nn.Module, version: str, spec: ModelSpec, device: torch.devi
         version=version,
         architecture=spec.architecture,
         module=module,
-        folded=fold(module, _noise(sample)) if spec.fold else Folded(module),
+        folded=fold(module, _noise(sample, order)) if spec.fold else Folded(module),
         device=device,
+        memory_format=order,
         arithmetic=arithmetic,
         preprocessing=spec.preprocessing,
         labels=labels,
@@ -106,10 +114,10 @@ def prepare(module: nn.Module, version: str, spec: ModelSpec, device: torch.devi
     )
 
 
-def _noise(sample: Tensor) -> Tensor:
+def _noise(sample: Tensor, order: torch.memory_format) -> Tensor:
     """Returns noise of the shape of `sample`."""
     noise = torch.randn(sample.shape, generator=torch.Generator().manual_seed(0), dtype=sample.dtype)
-    return noise.to(sample.device).contiguous(memory_format=memory_format(sample.device))
+    return noise.to(sample.device).contiguous(memory_format=order)
 
 
 def _network(spec: ModelSpec) -> tuple[nn.Module, str]:

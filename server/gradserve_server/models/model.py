@@ -41,6 +41,7 @@ class Model:
         number: Number of the version; 0 for a model that has none.
         limits: Limits of requests to it, below the server's.
         pin: Whether it stays loaded when memory is short.
+        memory_format: How images lie in memory that it is given.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Model:
     number: int = 0
     limits: Mapping[str, int] = field(default_factory=dict)
     pin: bool = False
+    memory_format: torch.memory_format = torch.contiguous_format
 
     @property
     def title(self) -> str:

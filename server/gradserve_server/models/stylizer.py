@@ -117,6 +117,7 @@ def load_stylizer(spec: StylizerSpec, device: torch.device) -> Model:
         module=network,
         folded=Folded(network),
         device=device,
+        memory_format=memory_format(device),
         arithmetic=PRECISIONS["float32"],
         preprocessing=IN_255,
         labels=(),

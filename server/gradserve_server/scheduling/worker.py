@@ -18,21 +18,19 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from gradserve_server.autograd.passes import PassKey, run
 from gradserve_server.autograd.query import FORWARD_COST
 from gradserve_server.errors import Expired, RequestError, Unavailable
 from gradserve_server.models.loading import ModelSpec, load
-from gradserve_server.models.memory_format import memory_format
 from gradserve_server.models.model import Model
 from gradserve_server.models.stylizer import StylizerSpec, load_stylizer
 from gradserve_server.observability.metrics import Metrics
 from gradserve_server.scheduling.admission import Admission, Bounds
 from gradserve_server.scheduling.calibration import Calibration, calibrate, warm_up
 from gradserve_server.scheduling.calibration_cache import CalibrationCache
+from gradserve_server.scheduling.inputs import Inputs
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Outcome, Place
 from gradserve_server.scheduling.launched import Launched
@@ -89,6 +87,7 @@ class Worker:
         self._pass_rows = pass_rows
         self._ceilings: dict[PassKey, int] = {}
         self._launched = Launched()
+        self._inputs = Inputs()
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._futures: dict[Future[Outcome[Any]], None] = {}
         self._due = inf
@@ -292,23 +291,13 @@ class Worker:
             return
         self._due = time.monotonic() + self._wedged_seconds
         try:
-            program = job.start(*(self._tensor(array, job.model) for array in job.inputs))
+            program = job.start(*(self._inputs.tensor(array, job.model, job.tenant) for array in job.inputs))
         except Exception as error:
             deliver(future, error)
         else:
             self._scheduler.add(job, future, program)
         finally:
             self._due = inf
-
-    def _tensor(self, array: npt.NDArray[Any], model: Model) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if model.device.type == "cuda":
-            # From pinned memory the copy goes on beside the pass that runs.
-            tensor = tensor.pin_memory()
-        tensor = tensor.to(model.device, non_blocking=True)
-        if tensor.is_floating_point():
-            tensor = tensor.to(model.dtype)
-        return tensor.contiguous(memory_format=memory_format(model.device)) if tensor.ndim == 4 else tensor
 
     def _run(self, packed: Pass) -> None:
         key = packed.shares[0].demand.key

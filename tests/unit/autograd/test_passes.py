@@ -134,6 +134,31 @@ def test_mixed_programs_share_one_pass_and_answer_as_alone(model) -> None:
             torch.testing.assert_close(together_.activations[layer], alone.activations[layer])
 
 
+def test_bundles_over_the_same_rows_that_want_the_same_are_computed_once(net: Net, model) -> None:
+    """Those of others are not, and everybody is answered as alone."""
+    seen: list[int] = []
+    hook = net.stem.register_forward_hook(lambda _module, given, _output: seen.append(len(given[0])))
+    one, other = image(23), image(24)
+    bundles = [
+        bundle(Query(one, class_score(2)), Query(one, logits=True)),
+        bundle(Query(other, class_score(2))),
+        bundle(Query(one, class_score(2), capture=("left",))),
+        bundle(Query(one, class_score(1))),
+        bundle(Query(one, class_score(2), rule=ActivationRule.GUIDED)),
+        bundle(Query(one, class_score(2))),
+    ]
+    with torch.no_grad():
+        together = run(model, bundles)
+        hook.remove()
+        alone = [run(model, [single])[0] for single in bundles]
+    assert seen == [4]
+    assert [len(answers) for answers in together] == [2, 1, 1, 1, 1, 1]
+    for found, expected in zip(together, alone, strict=True):
+        torch.testing.assert_close(found[0].gradient, expected[0].gradient, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(together[0][1].logits, alone[0][1].logits, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(together[2][0].activations["left"], alone[2][0].activations["left"])
+
+
 def test_a_ranked_class_is_each_rows_own(net: Net, model) -> None:
     rows = image(20, 4)
     answer = answer_to(model, ask(Query(rows, ranked_class_score(1))))

@@ -93,7 +93,7 @@ class CamMethod(Method):
         cams = yield from self.cams(subject)
         small = [self.normalization(cam.relu() if self.relu else cam) for cam in cams]
         large = [self.interpolation(cam, like=subject.rows) for cam in small]
-        return self.normalization(torch.stack(large).mean(0))
+        return self.normalization(torch.stack(large).mean(0) if len(large) > 1 else large[0])
 
 
 @dataclass(frozen=True)

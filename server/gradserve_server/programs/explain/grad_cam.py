@@ -13,4 +13,6 @@ class GradCam(GradientCam):
 
     def cam(self, activation: Tensor, gradient: Tensor) -> Tensor:
         """Returns the weighted sum over channels."""
-        return (gradient.mean((1, 2), keepdim=True) * activation).sum(0)
+        # As a product of a vector and a matrix: no weighted copy of all activations.
+        weights = gradient.flatten(1).mean(1)
+        return (weights @ activation.flatten(1)).view(activation.shape[1:])

@@ -8,6 +8,8 @@ from enum import Enum
 from math import inf
 
 CHUNK = 4096
+TURNS = 5
+"""Of the loop, until a connection that it has just accepted is a task."""
 
 
 class Then(Enum):
@@ -67,6 +69,8 @@ class Proxy:
     async def stop(self) -> None:
         """Ends all connections abruptly and listens no more."""
         self._server.close()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
         for task in self._live:
             task.cancel()
         await asyncio.gather(*self._live, return_exceptions=True)

@@ -266,12 +266,11 @@ async def test_eight_callers_share_steps_and_each_gets_its_own_answer(server: Se
 
 
 async def test_eight_callers_take_in_float32_the_steps_of_each_alone(server: Server, address: str) -> None:
-    """Their first ones: rounding differs with the rows of a pass, and later a way may part where it is unstable.
-
-    With passes on two threads one of the eight does, of differences of a millionth, within nine steps.
+    """Their first two: rounding differs with the rows of a pass, and Adam makes a whole step of a gradient that is
+    nothing but rounding, so that a way may part at the third.
     """
     for one, many in zip(*await alone_and_together(server, address, "efficientnet_lite0", 1), strict=True):
-        np.testing.assert_allclose(many.values, one.values, rtol=1e-3)
+        np.testing.assert_allclose(many.values[:2], one.values[:2], rtol=1e-4)
 
 
 async def test_three_of_eight_cancelled_stop_costing_within_a_step(server: Server, address: str) -> None:

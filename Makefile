@@ -15,8 +15,6 @@ help: ## List the verbs.
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: set PYTHON=..."'
 	@$(PYTHON) -m venv $(VENV) || { echo 'On Debian and Ubuntu: apt-get install python3-venv'; exit 1; }
-	@# Debian's pip reads what is installed anew for each step of its search: minutes for each extra, seconds in a newer one.
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,cli,dev]'
 	@touch $@
 

@@ -107,31 +107,19 @@ def connect(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, channel_options([("grpc.enable_retries", 0)]))
 
 
-async def usual(ask: Ask, seconds: float, callers: int = 16) -> Usual:
+async def usual(ask: Ask, seconds: float, callers: Sequence[int] = (2, 4, 8, 16)) -> Usual:
     """Finds the knee of a server and what it does when idle.
 
     Args:
         ask: Sends a request.
         seconds: How long to try each rate.
-        callers: Number of callers in a closed loop that finds about what the server can do.
+        callers: Numbers of callers in closed loops, the best of which finds about what the server can do: with too many
+            for it, most are refused before their deadline and cost it what it could have answered.
     """
     slowest = max([await _timed(ask, number) for number in range(20)])
-    ends, answers = time.monotonic() + seconds, 0
-
-    async def caller() -> None:
-        nonlocal answers
-        while time.monotonic() < ends:
-            try:
-                await ask(0)
-                answers += 1
-            except grpc.RpcError:
-                # More than wait for their turn at once before the deadline: the others keep the server busy.
-                await asyncio.sleep(0.1)
-
-    await asyncio.gather(*(caller() for _ in range(callers)))
-    about = answers / seconds
+    about = max([await _closed_loop(ask, count, seconds / len(callers)) for count in callers])
     tried = []
-    # Beyond what the loop did, too: where few can be answered before the deadline, most of its callers were refused.
+    # Beyond what the loops did, too.
     for tenths in range(5, 31):
         tried.append(summary(await offer(ask, even(tenths / 10 * about, seconds))))
         print(f"{tried[-1].offered:7.1f}/s offered, {tried[-1].answered:7.1f}/s answered", flush=True)
@@ -139,6 +127,23 @@ async def usual(ask: Ask, seconds: float, callers: int = 16) -> Usual:
             break
     found = knee(tried) or tried[0]
     return Usual(found.answered, slowest)
+
+
+async def _closed_loop(ask: Ask, callers: int, seconds: float) -> float:
+    """Returns the answers a second of callers who each ask anew once they are answered."""
+    begun, answers = time.monotonic(), 0
+
+    async def caller() -> None:
+        nonlocal answers
+        while time.monotonic() < begun + seconds:
+            try:
+                await ask(0)
+                answers += 1
+            except grpc.RpcError:
+                await asyncio.sleep(0.1)
+
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return answers / (time.monotonic() - begun)
 
 
 async def overload(ask: Ask, address: str, process: int, multiple: float, seconds: float, usual: Usual) -> Overloaded:

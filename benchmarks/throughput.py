@@ -44,20 +44,15 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--concurrencies", nargs="+", type=int, default=CONCURRENCIES)
     parsed = parser.parse_args()
-    found = measured(parsed)
+    # Sixty-four callers of integrated gradients may wait for more than a server lets in by default.
+    with server("--device", parsed.device, "--interactive-queue-seconds", "600") as address:
+        found = asyncio.run(_measured(address, parsed))
     rows = [row for method in found for row in found[method]["rows"]]
     show(rows)
     for one in found.values():
         del one["rows"]
     save("throughput", rows, methods=found, steps=parsed.steps)
     _plot(found)
-
-
-def measured(parsed: argparse.Namespace) -> dict[str, Any]:
-    """Measures a server on the device; what is found, by method. Takes what `main` reads from the command line."""
-    # Sixty-four callers of integrated gradients may wait for more than a server lets in by default.
-    with server("--device", parsed.device, "--interactive-queue-seconds", "600") as address:
-        return asyncio.run(_measured(address, parsed))
 
 
 async def _measured(address: str, parsed: argparse.Namespace) -> dict[str, Any]:

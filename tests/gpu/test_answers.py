@@ -14,7 +14,7 @@ pytestmark = pytest.mark.gpu
 
 MORE = {"ablation_cam": {"channel_count": 64}}
 """Two channels can say nothing of an image as small as this."""
-DRAWS = {"gradient_shap", "kernel_shap", "noise", "rise", "smooth_grad", "smooth_grad_squared", "var_grad"}
+DRAWS = {"gradient_shap", "kernel_shap", "rise", "smooth_grad", "smooth_grad_squared", "var_grad"}
 """Methods whose draws are a device's own: a seed does not mean the same map on another."""
 CHOOSES = {"xrai"}
 """A method that picks regions one by one, by comparing sums: a last digit can swap two of them."""

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 
 from gradserve_server.scheduling.allocator import keep_freed_memory
 
@@ -18,7 +19,7 @@ ALLOCATOR = keep_freed_memory()
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from benchmarks.bare import Explain, methods  # noqa: E402
-from benchmarks.photograph import jpeg  # noqa: E402
+from benchmarks.photograph import jpegs  # noqa: E402
 
 from gradserve_server.imaging.decode import decode  # noqa: E402
 from gradserve_server.imaging.geometry import fit, model_input  # noqa: E402
@@ -40,12 +41,12 @@ def main() -> None:
     parsed = parser.parse_args()
     model = load(embedded_spec(), torch.device(parsed.device))
     explain = methods(model, parsed.batch, parsed.steps)
-    encoded = jpeg()
+    encoded = cycle(jpegs())
     pool = ThreadPoolExecutor(1)
     sys.setswitchinterval(SWITCH_SECONDS)
 
     def batch() -> "np.ndarray":
-        return np.concatenate([_row(encoded, model.preprocessing) for _ in range(parsed.batch)])
+        return np.concatenate([_row(next(encoded), model.preprocessing) for _ in range(parsed.batch)])
 
     def inline() -> Batches:
         while True:

@@ -8,28 +8,26 @@ import asyncio
 import sys
 import time
 from contextlib import suppress
+from itertools import cycle
 
 import grpc.aio
-import skimage.data
+from benchmarks.photograph import jpegs, request
 
-from gradserve.images import to_message
-from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc
+from gradserve.v1 import explainer_service_pb2_grpc
 
 TENANT = "greedy"
 
 
 async def main(address: str, rate: float) -> None:
     """Asks `rate` times a second for ever."""
-    request = explain_pb2.ExplainRequest(
-        image=to_message(skimage.data.chelsea()[:300, :300]), methods=[{"grad_cam": {}}]
-    )
+    requests = cycle([request("grad_cam", encoded) for encoded in jpegs()])
     async with grpc.aio.insecure_channel(address) as channel, asyncio.TaskGroup() as group:
         stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
 
         async def ask() -> None:
             # Most of what it asks is refused.
             with suppress(grpc.RpcError):
-                await stub.Explain(request, metadata=[("gradserve-tenant", TENANT)])
+                await stub.Explain(next(requests), metadata=[("gradserve-tenant", TENANT)])
 
         print("asking", flush=True)
         due = time.perf_counter()

@@ -16,10 +16,11 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 
 import grpc.aio
-from benchmarks.photograph import jpeg, request
+from benchmarks.photograph import jpegs, request
 from benchmarks.results import Row, save, show
 from benchmarks.running import closed_model, serving
 
@@ -58,10 +59,10 @@ def main() -> None:
 async def _watched(
     address: str, metrics: str, pid: int, method: str, seconds: float
 ) -> tuple[list[Row], Mapping[str, float]]:
-    wanted = request(method, jpeg())
+    wanted = cycle([request(method, encoded) for encoded in jpegs()])
     async with grpc.aio.insecure_channel(address) as channel:
         stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
-        load = asyncio.create_task(closed_model(lambda: stub.Explain(wanted), CONCURRENCY, seconds + 4))
+        load = asyncio.create_task(closed_model(lambda: stub.Explain(next(wanted)), CONCURRENCY, seconds + 4))
         await asyncio.sleep(1)
         threads = _threads(pid)
         begun, before, passes = time.monotonic(), _cpu_seconds(threads), await asyncio.to_thread(_pass_seconds, metrics)

@@ -9,13 +9,8 @@ processor, since those who ask share the processor here: twenty times the knee m
 import argparse
 import asyncio
 import sys
-from io import BytesIO
 from pathlib import Path
 
-import skimage.data
-from PIL import Image
-
-from gradserve.images import to_message
 from gradserve.v1 import explain_pb2
 
 
@@ -45,7 +40,7 @@ async def _measure(address: str, process: int, parsed: argparse.Namespace) -> in
     from tests.load.overload import asking, connect, overload, usual
 
     async with connect(address) as channel:
-        ask = asking(channel, _request(parsed.steps), parsed.timeout)
+        ask = asking(channel, _requests(parsed.steps), parsed.timeout)
         normal = await usual(ask, parsed.knee_seconds)
         print(f"knee: {normal.answered:.1f} answers/s; idle, the slowest answer took {normal.seconds * 1000:.0f} ms")
         checks = []
@@ -57,14 +52,10 @@ async def _measure(address: str, process: int, parsed: argparse.Namespace) -> in
     return report(checks)
 
 
-def _request(steps: int) -> explain_pb2.ExplainRequest:
-    file = BytesIO()
-    Image.fromarray(skimage.data.coffee()).resize((300, 200)).save(file, "JPEG", quality=90)
-    return explain_pb2.ExplainRequest(
-        image=to_message(file.getvalue()),
-        methods=[explain_pb2.Method(integrated_gradients={"step_count": steps})],
-        frame=explain_pb2.FRAME_MODEL_INPUT,
-    )
+def _requests(steps: int) -> list[explain_pb2.ExplainRequest]:
+    from benchmarks.photograph import jpegs, request
+
+    return [request("integrated_gradients", encoded, step_count=steps) for encoded in jpegs("coffee")]
 
 
 if __name__ == "__main__":

@@ -12,14 +12,15 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import grpc
 import numpy as np
 from benchmarks.peers.connections import Connection, Gradserve
 from benchmarks.peers.contestants import CONTESTANTS, GRADSERVE, Contestant, Settings
-from benchmarks.photograph import NAMES, jpeg, request
+from benchmarks.photograph import NAMES, jpeg, jpegs, request
 from benchmarks.results import Row, save, show
 from benchmarks.running import closed_model
 
@@ -51,10 +52,10 @@ def main() -> None:
 
 
 async def _compared(parsed: argparse.Namespace) -> tuple[list[Row], dict[str, Any]]:
-    encoded = jpeg()
+    files = jpegs()
     rows: list[Row] = []
     details: dict[str, Any] = {"steps": parsed.steps, "failed": {}, "settings": {}, "rates": {}, "agreement": {}}
-    async with GRADSERVE.running(Settings(), parsed.steps, encoded) as ours:
+    async with GRADSERVE.running(Settings(), parsed.steps, files[0]) as ours:
         assert isinstance(ours, Gradserve)
         theirs_error, fewest = await _equal_error(ours, parsed.steps)
         print(
@@ -65,7 +66,7 @@ async def _compared(parsed: argparse.Namespace) -> tuple[list[Row], dict[str, An
         for name in parsed.only:
             contestant = CONTESTANTS[name]
             try:
-                found = await _contest(contestant, ours, fewer, encoded, parsed, details)
+                found = await _contest(contestant, ours, fewer, files, parsed, details)
             except (RuntimeError, OSError, grpc.RpcError, subprocess.CalledProcessError) as error:
                 # One peer that cannot be run leaves the others to be measured; the table says so.
                 print(f"{contestant.title}: not run: {error}", flush=True)
@@ -81,31 +82,31 @@ async def _contest(
     contestant: Contestant,
     ours: Connection,
     fewer: Connection,
-    encoded: bytes,
+    files: Sequence[bytes],
     parsed: argparse.Namespace,
     details: dict[str, Any],
 ) -> list[Row]:
-    chosen = await _tuned(contestant, encoded, parsed)
+    chosen = await _tuned(contestant, files, parsed)
     by_settings: dict[Settings, list[str]] = {}
     for method in contestant.bars:
         by_settings.setdefault(chosen[method], []).append(method)
     ratios: dict[str, list[float]] = {}
     rates: dict[str, list[tuple[float, float]]] = {}
     for settings, methods in by_settings.items():
-        async with contestant.running(settings, parsed.steps, encoded) as theirs:
+        async with contestant.running(settings, parsed.steps, files[0]) as theirs:
             for method in methods:
-                agreement = _correlation(await theirs.ask(method, encoded), await ours.ask(method, encoded))
+                agreement = _correlation(await theirs.ask(method, files[0]), await ours.ask(method, files[0]))
                 details["agreement"][f"{contestant.title}, {method}"] = agreement
                 if not agreement >= AGREE:
                     raise RuntimeError(f"its {method} has a correlation of {agreement:.3f} with the service's")
                 pairs = [(method, ours)]
                 if method == "integrated_gradients":
                     pairs.append((EQUAL_ERROR, fewer))
-                await _rate(theirs, method, encoded, 0)
+                await _rate(theirs, method, files, 0)
                 for _ in range(parsed.turns):
-                    other = await _rate(theirs, method, encoded, parsed.seconds)
+                    other = await _rate(theirs, method, files, parsed.seconds)
                     for title, connection in pairs:
-                        own = await _rate(connection, method, encoded, parsed.seconds)
+                        own = await _rate(connection, method, files, parsed.seconds)
                         ratios.setdefault(title, []).append(own / other)
                         rates.setdefault(title, []).append((own, other))
     details["settings"][contestant.title] = {method: str(settings) for method, settings in chosen.items()}
@@ -118,26 +119,29 @@ def _row(contestant: Contestant, title: str, ratio: float | None) -> Row:
     return Row(f"throughput / that of {contestant.title}: {title}", ratio, bars[title])
 
 
-async def _tuned(contestant: Contestant, encoded: bytes, parsed: argparse.Namespace) -> Mapping[str, Settings]:
+async def _tuned(contestant: Contestant, files: Sequence[bytes], parsed: argparse.Namespace) -> Mapping[str, Settings]:
     """Returns the best settings for each method."""
     if parsed.short or len(contestant.sweep) == 1:
         return dict.fromkeys(contestant.bars, contestant.sweep[0])
     rates: dict[str, dict[Settings, float]] = {method: {} for method in TUNED}
     for settings in contestant.sweep:
-        async with contestant.running(settings, parsed.steps, encoded) as theirs:
+        async with contestant.running(settings, parsed.steps, files[0]) as theirs:
             for method in TUNED:
-                await _rate(theirs, method, encoded, 0)
-                rates[method][settings] = await _rate(theirs, method, encoded, parsed.seconds / 2)
+                await _rate(theirs, method, files, 0)
+                rates[method][settings] = await _rate(theirs, method, files, parsed.seconds / 2)
             tried = ", ".join(f"{method} {rates[method][settings]:.1f}/s" for method in TUNED)
             print(f"  {contestant.title}, {settings}: {tried}", flush=True)
     best = {method: max(found, key=lambda settings: found[settings]) for method, found in rates.items()}
     return {method: best.get(method, best[TUNED[0]]) for method in contestant.bars}
 
 
-async def _rate(connection: Connection, method: str, encoded: bytes, seconds: float) -> float:
+async def _rate(connection: Connection, method: str, files: Sequence[bytes], seconds: float) -> float:
     """Returns answers a second; with 0 seconds, after one answer to each caller."""
 
+    following = cycle(files)
+
     async def call() -> None:
+        encoded = next(following)
         for left in reversed(range(ATTEMPTS)):
             try:
                 await connection.ask(method, encoded)

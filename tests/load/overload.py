@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import grpc
 import numpy as np
@@ -92,12 +93,16 @@ def _quantile(values: Sequence[float], quantile: float) -> float:
     return float(np.quantile(values, quantile)) if values else float("nan")
 
 
-def asking(channel: grpc.aio.Channel, request: explain_pb2.ExplainRequest, timeout: float) -> Ask:
-    """Returns what sends one request and waits for its end."""
+def asking(channel: grpc.aio.Channel, requests: Sequence[explain_pb2.ExplainRequest], timeout: float) -> Ask:
+    """Returns what sends the next of the requests, again and again, and waits for its end.
+
+    No two should be alike that may wait at once: a server computes equal images of a pass once.
+    """
+    following = cycle(requests)
     stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
 
     async def ask(number: int) -> None:
-        await stub.Explain(request, timeout=timeout)
+        await stub.Explain(next(following), timeout=timeout)
 
     return ask
 

@@ -70,7 +70,7 @@ async def test_a_small_server_is_offered_more_than_it_can_answer(tmp_path_factor
     with small_server(tmp_path_factory.mktemp("models"), queue_size=2) as server:
         address = f"127.0.0.1:{server.port}"
         async with connect(address) as channel:
-            ask = asking(channel, request, timeout=60.0)
+            ask = asking(channel, [request], timeout=60.0)
             for number in range(3):
                 await ask(number)
             # What the knee is does not matter here, and to find it takes time.
@@ -88,6 +88,6 @@ async def test_a_knee_is_found(tmp_path_factory: pytest.TempPathFactory) -> None
     )
     with small_server(tmp_path_factory.mktemp("models")) as server:
         async with connect(f"127.0.0.1:{server.port}") as channel:
-            found = await usual(asking(channel, request, timeout=60.0), seconds=0.3)
+            found = await usual(asking(channel, [request], timeout=60.0), seconds=0.3)
     assert found.answered > 0
     assert found.seconds > 0

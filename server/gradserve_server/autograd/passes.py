@@ -7,7 +7,7 @@ pass.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -93,6 +93,14 @@ class Bundle:
         first = self.chunks[0]
         return first.query.forward, first.start, first.stop, frozenset(self.derivatives)
 
+    def cut(self, row: int) -> "tuple[Bundle, Bundle]":
+        """Returns the bundle's rows before a row, counted from its first, and the others."""
+        middle = self.chunks[0].start + row
+        return (
+            Bundle(tuple(replace(chunk, stop=middle) for chunk in self.chunks)),
+            Bundle(tuple(replace(chunk, start=middle) for chunk in self.chunks)),
+        )
+
     def key(self, model: Model) -> PassKey:
         """Returns the key of the passes this bundle can be part of."""
         queries = [chunk.query for chunk in self.chunks]
@@ -115,12 +123,12 @@ def run(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None] = lam
     Returns:
         For each bundle, the answers to its chunks in order. Their tensors are parts of the pass's.
     """
-    unlike, places = _unlike(bundles)
+    unlike, places = distinct(bundles)
     answers = _answers(model, unlike, pause)
     return [answers[number][chunks] for number, chunks in places]
 
 
-def _unlike(bundles: Sequence[Bundle]) -> tuple[list[Bundle], list[tuple[int, slice]]]:
+def distinct(bundles: Sequence[Bundle]) -> tuple[list[Bundle], list[tuple[int, slice]]]:
     """Joins bundles that are alike. Returns what is left, and for each bundle which of it has its chunks, and where."""
     numbers: dict[object, int] = {}
     joined: list[tuple[Chunk, ...]] = []

@@ -4,13 +4,15 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from gradserve_server.autograd.objective import class_score
-from gradserve_server.autograd.passes import Bundle, Chunk, run
+from gradserve_server.autograd.passes import Bundle, Chunk
 from gradserve_server.autograd.query import Query
 from gradserve_server.models.model import Model
+from gradserve_server.scheduling.lanes import Lanes
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,10 @@ SHORT = 1.5
 
 MOST_ROWS = 256
 """Rows of a pass at most: an H100, too, is as good as with more, and they would take tens of gigabytes."""
+
+TOGETHER = 1.1
+"""A pass is halved though that takes so many times as long here, where nothing else runs: beside threads that decode
+and answer, cores that share each operation lose twice as much as those that have a half each."""
 
 MOST_PASSES = 3
 """Passes of one size to measure, after a first one that warms up; the fastest counts."""
@@ -38,11 +44,13 @@ class CalibrationPoint:
         rows: Rows in the pass.
         forward_ms: Milliseconds of a forward.
         gradient_ms: Milliseconds of a forward and a backward; 0 for a stylizer, which nobody differentiates.
+        halved: Whether it is run in halves, side by side: a pass that nothing interrupts.
     """
 
     rows: int
     forward_ms: float
     gradient_ms: float
+    halved: bool
 
     @property
     def most_ms(self) -> float:
@@ -76,14 +84,21 @@ class Calibration:
     @property
     def short_pass_rows(self) -> int:
         """Rows of a pass that takes hardly longer than one of a single row: many on a GPU, one on most CPUs."""
-        bound = SHORT * self.points[0].most_ms
-        return max(point.rows for point in self.points if point.rows <= self.pass_rows and point.most_ms <= bound)
+        first, *others = (point for point in self.points if point.rows <= self.pass_rows)
+        # Short passes are those that are interrupted, which are not halved.
+        found = (point.rows for point in others if point.most_ms <= SHORT * first.most_ms and not point.halved)
+        return max(found, default=first.rows)
+
+    def halves(self, rows: float) -> bool:
+        """Returns whether a pass of so many rows, of the size that was calibrated, is run in halves."""
+        return next((point.halved for point in reversed(self.points) if point.rows <= rows), False)
 
 
 def calibrate(
     model: Model,
     pass_rows: int | None = None,
     *,
+    lanes: Lanes | None = None,
     seconds: float = 4.0,
     measured: "Callable[[Callable[[], CalibrationPoint]], CalibrationPoint] | None" = None,
 ) -> Calibration:
@@ -92,13 +107,15 @@ def calibrate(
     Args:
         model: The model.
         pass_rows: Rows per pass, where an operator has chosen them: then only their cost is measured.
+        lanes: What runs passes, halved where that is measured to be as good; None for some of its own.
         seconds: When to stop trying larger passes. The first of each size does not count: on a GPU it takes long. The
             curve also ends once they are no better, or do not run.
         measured: Runs one measurement, in the worker's thread; None when that is this one.
     """
 
     def measure(rows: int) -> CalibrationPoint:
-        return measured(lambda: _measure(model, rows)) if measured is not None else _measure(model, rows)
+        ran = lanes or Lanes(torch.get_num_threads(), "lane")
+        return measured(lambda: _measure(model, rows, ran)) if measured is not None else _measure(model, rows, ran)
 
     if pass_rows is not None:
         return Calibration((measure(pass_rows),), pass_rows)
@@ -131,7 +148,7 @@ def knee(points: Sequence[CalibrationPoint]) -> CalibrationPoint:
     return next(point for point, one in zip(points, throughputs, strict=True) if one >= KNEE * best)
 
 
-def warm_up(model: Model) -> None:
+def warm_up(model: Model, lanes: Lanes) -> None:
     """Runs a pass of one row, with its gradient if it can have one, so that what a first pass makes is made.
 
     In the worker's thread.
@@ -139,7 +156,7 @@ def warm_up(model: Model) -> None:
     size = (1, 3, model.preprocessing.height, model.preprocessing.width)
     images = torch.zeros(size, dtype=model.dtype, device=model.device)
     query = Query(images, logits=True) if model.is_stylizer else Query(images, class_score(0))
-    run(model, [Bundle((Chunk(query, 0, 1),))])
+    lanes.run(model, [Bundle((Chunk(query, 0, 1),))])
     _synchronize(model.device)
 
 
@@ -153,21 +170,28 @@ def _throughputs(points: Sequence[CalibrationPoint]) -> list[float]:
     return [point.rows / (point.most_ms + launch) for point in points]
 
 
-def _measure(model: Model, rows: int) -> CalibrationPoint:
+def _measure(model: Model, rows: int, lanes: Lanes) -> CalibrationPoint:
     size = (rows, 3, model.preprocessing.height, model.preprocessing.width)
     # Noise, because arithmetic on constants can be faster than on images.
     images = torch.rand(size, dtype=model.dtype, generator=torch.Generator().manual_seed(0)).to(model.device)
+    ways = (False, True) if rows > 1 and lanes.can_halve(model) else (False,)
 
-    def milliseconds(query: Query) -> float:
+    def milliseconds(query: Query) -> list[float]:
+        """The fastest pass of each way; by turns, so that what else the machine does falls on all."""
         bundles = [Bundle((Chunk(query, 0, rows),))]
-        _timed(lambda: run(model, bundles), model.device)
-        measured: list[float] = []
-        while len(measured) < MOST_PASSES and sum(measured) < MEASURED_MS:
-            measured.append(_timed(lambda: run(model, bundles), model.device))
-        return min(measured)
+        works = [partial(lanes.run, model, bundles, halved=halved) for halved in ways]
+        for work in works:
+            _timed(work, model.device)
+        measured: list[list[float]] = []
+        while len(measured) < MOST_PASSES and sum(map(sum, measured)) < MEASURED_MS * len(works):
+            measured.append([_timed(work, model.device) for work in works])
+        return [min(found) for found in zip(*measured, strict=True)]
 
-    forward_ms = milliseconds(Query(images, logits=True))
-    return CalibrationPoint(rows, forward_ms, 0.0 if model.is_stylizer else milliseconds(Query(images, class_score(0))))
+    forward = milliseconds(Query(images, logits=True))
+    gradient = [0.0] * len(ways) if model.is_stylizer else milliseconds(Query(images, class_score(0)))
+    whole, *halved = forward if model.is_stylizer else gradient
+    way = int(any(one <= TOGETHER * whole for one in halved))
+    return CalibrationPoint(rows, forward[way], gradient[way], ways[way])
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -65,18 +64,9 @@ def _lacks_memory(error: Exception) -> bool:
 
 def _halved(run: Run, bundle: Bundle, out_of_memory: Callable[[int], None]) -> Answers | Exception:
     parts: list[Answers] = []
-    for half in _halves(bundle):
+    for half in bundle.cut(bundle.row_count // 2):
         (outcome,) = run_isolated(run, [half], out_of_memory)
         if isinstance(outcome, Exception):
             return outcome
         parts.append(outcome)
     return tuple(join(pair) for pair in zip(*parts, strict=True))
-
-
-def _halves(bundle: Bundle) -> tuple[Bundle, Bundle]:
-    chunks = bundle.chunks
-    middle = chunks[0].start + bundle.row_count // 2
-    return (
-        Bundle(tuple(replace(chunk, stop=middle) for chunk in chunks)),
-        Bundle(tuple(replace(chunk, start=middle) for chunk in chunks)),
-    )

@@ -1,14 +1,15 @@
 """The one thread that owns a device: it measures models, runs passes and advances programs.
 
 On a CPU a second thread that runs torch operations makes a second OpenMP team, and every pass pays for it; on a GPU one
-thread keeps the order of kernels. So no other thread of the process may call torch, but one: a thread that loads models
-while this one serves. It takes no second core, so that it makes no team.
+thread keeps the order of kernels. So no other thread of the process may call torch, but two: the second lane, when this
+thread has given it half of a pass and half of its cores; and one that loads models while this one serves. That takes no
+second core, so that it makes no team.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import replace
@@ -20,7 +21,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from gradserve_server.autograd.passes import PassKey, run
+from gradserve_server.autograd.answer import Answer
+from gradserve_server.autograd.passes import Bundle, PassKey
 from gradserve_server.autograd.query import FORWARD_COST
 from gradserve_server.errors import Expired, RequestError, Unavailable
 from gradserve_server.models.loading import ModelSpec, load
@@ -33,6 +35,7 @@ from gradserve_server.scheduling.calibration_cache import CalibrationCache
 from gradserve_server.scheduling.inputs import Inputs
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Outcome, Place
+from gradserve_server.scheduling.lanes import Lanes
 from gradserve_server.scheduling.launched import Launched
 from gradserve_server.scheduling.scheduler import PATIENCE, Pass, Scheduler, Share, deliver
 from gradserve_server.scheduling.threads import use_threads
@@ -88,6 +91,7 @@ class Worker:
         self._ceilings: dict[PassKey, int] = {}
         self._launched = Launched()
         self._inputs = Inputs()
+        self._lanes = Lanes(_THREADS, f"worker-{device}-lane")
         self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._futures: dict[Future[Outcome[Any]], None] = {}
         self._due = inf
@@ -234,11 +238,11 @@ class Worker:
         network = (model.name, model.architecture, options, model.dtype, size, len(model.layers))
         known = self._known.get(network) or (self._cache.read(model) if self._cache else None)
         if known is None:
-            known = calibrate(model, self._pass_rows, measured=self._measured)
+            known = calibrate(model, self._pass_rows, lanes=self._lanes, measured=self._measured)
             if self._cache is not None:
                 self._cache.write(model, known)
         else:
-            self._measured(lambda: warm_up(model))
+            self._measured(lambda: warm_up(model, self._lanes))
         self._known[network] = calibration = known
         self.calibrations[model] = calibration
         self._metrics.model_load_seconds.labels(model.name).set(time.perf_counter() - started)
@@ -320,8 +324,16 @@ class Worker:
 
         started = time.perf_counter()
         self._due = time.monotonic() + bound
+
+        def compute(bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
+            if packed.interruptible:
+                return self._lanes.run(packed.model, bundles, pause)
+            rows = sum(bundle.row_count for bundle in bundles)
+            halved = self.calibrations[packed.model].halves(rows * _relative_size(key))
+            return self._lanes.run(packed.model, bundles, halved=halved)
+
         answers = run_isolated(
-            lambda bundles: run(packed.model, bundles, pause if packed.interruptible else lambda: None),
+            compute,
             packed.bundles,
             out_of_memory=lambda rows: self._lower_ceiling(key, rows),
         )

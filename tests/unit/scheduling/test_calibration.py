@@ -5,11 +5,13 @@ import torch
 from tests.driving import model_of
 from torch import Tensor, nn
 
+from gradserve_server.scheduling import calibration as module
 from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint, calibrate, knee
+from gradserve_server.scheduling.lanes import Lanes
 
 
 def curve(*milliseconds: float, pass_rows: int) -> Calibration:
-    points = tuple(CalibrationPoint(2**index, ms / 3, ms) for index, ms in enumerate(milliseconds))
+    points = tuple(CalibrationPoint(2**index, ms / 3, ms, halved=False) for index, ms in enumerate(milliseconds))
     return Calibration(points, pass_rows)
 
 
@@ -31,7 +33,7 @@ def test_a_short_pass_takes_at_most_half_again_as_long_as_one_row(milliseconds, 
 
 
 def test_passes_of_a_chosen_size_are_as_short_as_they_get() -> None:
-    assert Calibration((CalibrationPoint(8, 30, 90),), 8).short_pass_rows == 8
+    assert Calibration((CalibrationPoint(8, 30, 90, halved=False),), 8).short_pass_rows == 8
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,24 @@ def test_the_curve_ends_where_a_pass_does_not_run() -> None:
     with torch.no_grad():
         found = calibrate(model)
     assert [point.rows for point in found.points] == [1, 2, 4]
+
+
+def test_passes_are_halved_from_the_size_on_that_is() -> None:
+    points = [CalibrationPoint(rows, rows, 3 * rows, halved=rows in (4, 8)) for rows in (1, 2, 4, 8)]
+    calibration = Calibration(tuple(points), 8)
+    assert [calibration.halves(rows) for rows in (0.25, 1, 2, 3.9, 4, 6, 8, 40)] == [False] * 4 + [True] * 4
+    # Those that others may have to wait for are interrupted instead.
+    assert Calibration((CalibrationPoint(1, 10, 30, False), CalibrationPoint(2, 11, 33, True)), 2).short_pass_rows == 1
+
+
+def test_small_passes_are_not_halved_where_that_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    milliseconds = {False: 10.0, True: 20.0}
+    monkeypatch.setattr(module, "_timed", lambda work, device: milliseconds[work.keywords["halved"]])
+    model = model_of(OfFewRows(), size=8)
+    assert not any(point.halved for point in calibrate(model, lanes=Lanes(2, "lane")).points)
+    milliseconds[True] = 10.5
+    first, *others = calibrate(model, lanes=Lanes(2, "lane")).points
+    assert not first.halved
+    assert len(others) > 1
+    assert all(point.halved for point in others)
+    assert not any(point.halved for point in calibrate(model, lanes=Lanes(1, "lane")).points)

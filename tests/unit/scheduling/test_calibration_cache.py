@@ -14,7 +14,7 @@ from gradserve_server.models.precision import PRECISIONS
 from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint
 from gradserve_server.scheduling.calibration_cache import CalibrationCache
 
-FOUND = Calibration((CalibrationPoint(1, 5.0, 12.5), CalibrationPoint(2, 8.0, 20.25)), 2)
+FOUND = Calibration((CalibrationPoint(1, 5.0, 12.5, False), CalibrationPoint(2, 8.0, 20.25, True)), 2)
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The bare ceiling: photographs are decoded, explained and encoded in a hand-written loop. For `running.asked`.
 
 Each question is {"method", "seconds"}, the answer {"rate"} in images a second. Three loops are tried, and the best
-counts: one thread does everything; another decodes the next batch while the model works on this one; two, each with half
-of the cores and of a batch, do everything side by side.
+counts: one thread does everything; another decodes the next batch while the model works on this one; two, each with
+half of the cores and of a batch, do everything side by side.
 """
 
 import argparse
@@ -78,8 +78,9 @@ def main() -> None:
     def rate(method: str, way: Way, seconds: float) -> float:
         return way(explain[method], seconds)
 
-    ways = (inline, overlapped, side_by_side) if torch.get_num_threads() >= LANES else (inline, overlapped)
-    lanes = ThreadPoolExecutor(LANES, initializer=lambda: use_threads(torch.get_num_threads() // LANES))
+    threads = torch.get_num_threads()
+    ways = (inline, overlapped, side_by_side) if threads >= LANES else (inline, overlapped)
+    lanes = ThreadPoolExecutor(LANES, initializer=lambda: use_threads(threads // LANES))
     better: dict[str, Way] = {}
     with torch.no_grad():
         for line in sys.stdin:

@@ -34,6 +34,7 @@ from gradserve_server.rpc import (
     stylize_requests,
     stylize_stream,
 )
+from gradserve_server.rpc.ahead import Ahead
 from gradserve_server.rpc.answer_cache import AnswerCache, key_of
 from gradserve_server.rpc.calls import current_call
 from gradserve_server.rpc.costs import check_rows, explain_rows
@@ -72,6 +73,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         self._settings = settings
         self._models = models
         self._answers = answers
+        self._ahead = Ahead()
 
     async def Explain(self, request: explain_pb2.ExplainRequest, context: Context) -> explain_pb2.ExplainResponse:  # noqa: N802
         """Says which parts of an image made a model see a class."""
@@ -95,7 +97,9 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             rows = explain_rows(call)
             check_rows(rows, self._settings.rows)
             self._worker.admission.weigh(place, self._worker.expected_seconds(call.model, rows))
-            return await self._explained(request, call, rows, place)
+            pass_rows = self._worker.calibrations[call.model].pass_rows
+            async with self._ahead.places(place.tenant, call.model.title, pass_rows):
+                return await self._explained(request, call, rows, place)
 
     async def _explained(
         self, request: explain_pb2.ExplainRequest, call: requests.ExplainCall, rows: float, place: Place

@@ -8,6 +8,7 @@ processor, since those who ask share the processor here: twenty times the knee m
 
 import argparse
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=8, help="of integrated gradients, in rows (default %(default)s)")
     parser.add_argument("flags", nargs="*", help="further flags of the server, after --")
     parsed = parser.parse_args()
+    # So that the server ends with the program that started it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     server = Replica(free_port(), "--pass-rows", "0", *parsed.flags)
     try:
         server.start()

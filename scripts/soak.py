@@ -87,8 +87,10 @@ async def _serve(models: str | None) -> None:
     from gradserve_server.app import running
     from gradserve_server.config import Settings
     from gradserve_server.scheduling.allocator import keep_freed_memory
+    from gradserve_server.scheduling.collector import leave_out_imported
 
     keep_freed_memory()
+    leave_out_imported()
     settings = Settings(listen="127.0.0.1:0", metrics="127.0.0.1:0", models=Path(models) if models else None)
     async with running(settings) as server:
         while await asyncio.to_thread(sys.stdin.readline):

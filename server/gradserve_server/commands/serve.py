@@ -12,6 +12,7 @@ from gradserve_server.config import add_settings, settings_from
 from gradserve_server.errors import Misconfigured
 from gradserve_server.models.loading import ModelLoadError
 from gradserve_server.observability.logs import configure_logs
+from gradserve_server.scheduling.collector import leave_out_imported
 from gradserve_server.scheduling.threads import SWITCH_SECONDS
 
 FAILED = 1
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_from(arguments)
     sys.setswitchinterval(SWITCH_SECONDS)
     configure_logs(settings.log_level, settings.log_format)
-    log.info("memory: %s", arguments.allocator)
+    log.info("memory: %s; the collector leaves out %d objects", arguments.allocator, leave_out_imported())
     try:
         if not asyncio.run(serve(settings, _end)):
             # A thread that hangs would hold up the interpreter's end, too.

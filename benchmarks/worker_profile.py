@@ -28,8 +28,9 @@ from gradserve.v1 import explainer_service_pb2_grpc
 
 CONCURRENCY = 16
 METHODS = ("saliency", "grad_cam")
-RATE = 100
-"""Samples a second."""
+RATE = 10
+"""Samples a second: each holds the process for some milliseconds, while frames of C++ are found."""
+UNWATCHED_SECONDS = 3.0
 
 TORCH = re.compile(r"libtorch_cpu|libtorch_cuda|libc10|libgomp|libiomp|libmkl|libcudnn|libcublas|\(\?\)$")
 """Libraries of torch's; code in no file is what oneDNN generates."""
@@ -62,6 +63,7 @@ async def _watched(
     wanted = cycle([request(method, encoded) for encoded in jpegs()])
     async with grpc.aio.insecure_channel(address) as channel:
         stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
+        unwatched = (await closed_model(lambda: stub.Explain(next(wanted)), CONCURRENCY, UNWATCHED_SECONDS)).rate
         load = asyncio.create_task(closed_model(lambda: stub.Explain(next(wanted)), CONCURRENCY, seconds + 4))
         await asyncio.sleep(1)
         threads = _threads(pid)
@@ -73,7 +75,8 @@ async def _watched(
     loop = after[pid] - before[pid]
     waiting, outside, rest = parts(stacks)
     return [
-        Row(f"{method}: answers a second under the profiler", rate, unit="/s"),
+        # Of a process that is held most of the time, stacks say nothing.
+        Row(f"{method}: answers a second under the profiler / without it", rate / unwatched, ">= 0.8"),
         Row(f"{method}: part of the worker's time waiting for work", waiting),
         Row(f"{method}: part of the rest of it outside torch", outside, "<= 0.05"),
         Row(f"{method}: part of the worker's time outside passes", max(0.0, 1 - (passed - passes) / lasted)),

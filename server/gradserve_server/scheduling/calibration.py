@@ -112,9 +112,9 @@ def calibrate(
             curve also ends once they are no better, or do not run.
         measured: Runs one measurement, in the worker's thread; None when that is this one.
     """
+    ran = lanes or Lanes(torch.get_num_threads(), "lane")
 
     def measure(rows: int) -> CalibrationPoint:
-        ran = lanes or Lanes(torch.get_num_threads(), "lane")
         return measured(lambda: _measure(model, rows, ran)) if measured is not None else _measure(model, rows, ran)
 
     if pass_rows is not None:
@@ -171,6 +171,7 @@ def _throughputs(points: Sequence[CalibrationPoint]) -> list[float]:
 
 
 def _measure(model: Model, rows: int, lanes: Lanes) -> CalibrationPoint:
+    threads = torch.get_num_threads()
     size = (rows, 3, model.preprocessing.height, model.preprocessing.width)
     # Noise, because arithmetic on constants can be faster than on images.
     images = torch.rand(size, dtype=model.dtype, generator=torch.Generator().manual_seed(0)).to(model.device)
@@ -189,6 +190,8 @@ def _measure(model: Model, rows: int, lanes: Lanes) -> CalibrationPoint:
 
     forward = milliseconds(Query(images, logits=True))
     gradient = [0.0] * len(ways) if model.is_stylizer else milliseconds(Query(images, class_score(0)))
+    # Halves leave this thread with its part.
+    torch.set_num_threads(threads)
     whole, *halved = forward if model.is_stylizer else gradient
     way = int(any(one <= TOGETHER * whole for one in halved))
     return CalibrationPoint(rows, forward[way], gradient[way], ways[way])

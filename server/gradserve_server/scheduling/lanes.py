@@ -31,7 +31,7 @@ class Lanes:
     def __init__(self, threads: int, name: str) -> None:
         self._threads = threads
         self._name = name
-        self._second: SimpleQueue[Callable[[], None]] | None = None
+        self._second: SimpleQueue[Callable[[], None] | None] | None = None
 
     def can_halve(self, model: Model) -> bool:
         """Returns whether there is a second lane for a model's passes. A GPU does many rows at once by itself."""
@@ -47,6 +47,11 @@ class Lanes:
         torch.set_num_threads(self._threads - self._threads // 2)
         return run_halves(model, bundles, self._together)
 
+    def close(self) -> None:
+        """Ends the second lane's thread, if there is one. No pass may run or follow."""
+        if self._second is not None:
+            self._second.put(None)
+
     def _together(self, first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Result, Result]:
         other: Future[Result] = Future()
         self._queue().put(lambda: _settle(other, second))
@@ -59,18 +64,18 @@ class Lanes:
             raise failed
         return done, other.result()
 
-    def _queue(self) -> "SimpleQueue[Callable[[], None]]":
+    def _queue(self) -> "SimpleQueue[Callable[[], None] | None]":
         if self._second is None:
             self._second = SimpleQueue()
             # A daemon, as one that hangs must not hold the process.
             threading.Thread(target=self._serve, args=(self._second,), name=self._name, daemon=True).start()
         return self._second
 
-    def _serve(self, queue: "SimpleQueue[Callable[[], None]]") -> None:
+    def _serve(self, queue: "SimpleQueue[Callable[[], None] | None]") -> None:
         use_threads(self._threads // 2)
         with torch.no_grad():
-            while True:
-                queue.get()()
+            while (half := queue.get()) is not None:
+                half()
 
 
 def _settle(future: "Future[Result]", function: Callable[[], Result]) -> None:

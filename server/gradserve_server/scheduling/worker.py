@@ -273,6 +273,8 @@ class Worker:
             log.critical("the worker of device %s failed", self._device, exc_info=error)
             self._failed = error
             self._scheduler.abandon(Unavailable("the worker failed"))
+        finally:
+            self._lanes.close()
 
     def _serve(self) -> bool:
         """Takes in what arrived, waiting for it only while idle, runs one pass, and says whether to go on."""

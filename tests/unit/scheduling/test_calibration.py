@@ -91,3 +91,15 @@ def test_small_passes_are_not_halved_where_that_takes_longer(monkeypatch: pytest
     assert len(others) > 1
     assert all(point.halved for point in others)
     assert not any(point.halved for point in calibrate(model, lanes=Lanes(1, "lane")).points)
+
+
+def test_who_measures_goes_on_with_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TOGETHER", 1e9)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with torch.no_grad():
+            assert calibrate(model_of(OfFewRows(), size=8), lanes=Lanes(2, "lane")).points[-1].halved
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -98,6 +98,16 @@ def test_a_failure_in_either_half_is_raised_and_the_next_pass_is_right(
     assert len(lanes.run(model, bundles(1, 2), halved=True)) == 2
 
 
+def test_its_thread_ends_with_it(model: Model) -> None:
+    lanes = Lanes(2, "lane that ends")
+    lanes.close()
+    lanes.run(model, bundles(1, 2), halved=True)
+    (thread,) = (one for one in threading.enumerate() if one.name == "lane that ends")
+    lanes.close()
+    thread.join(WAIT_SECONDS)
+    assert not thread.is_alive()
+
+
 def test_a_bad_row_fails_alone(model: Model) -> None:
     lanes = Lanes(2, "lane")
     outcomes = run_isolated(lambda parts: lanes.run(model, parts, halved=True), bundles(1, 2, BAD, 4))

@@ -1,4 +1,4 @@
-"""Only the worker's thread runs torch operations: a second would make a second OpenMP team, and each pass pays."""
+"""Only the worker's threads run torch operations: any other would make a second OpenMP team, and each pass pays."""
 
 import subprocess
 import sys

@@ -41,11 +41,10 @@ class Lanes:
         self, model: Model, bundles: Sequence[Bundle], pause: Callable[[], None] = lambda: None, *, halved: bool = False
     ) -> list[tuple[Answer, ...]]:
         """Runs one pass: see `passes.run`. One that is halved has no pauses."""
-        if not (halved and self.can_halve(model)):
-            torch.set_num_threads(self._threads)
-            return run(model, bundles, pause)
-        torch.set_num_threads(self._threads - self._threads // 2)
-        return run_halves(model, bundles, self._together)
+        torch.set_num_threads(self._threads)
+        if halved and self.can_halve(model):
+            return run_halves(model, bundles, self._together)
+        return run(model, bundles, pause)
 
     def close(self) -> None:
         """Ends the second lane's thread, if there is one. No pass may run or follow."""
@@ -53,6 +52,8 @@ class Lanes:
             self._second.put(None)
 
     def _together(self, first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Result, Result]:
+        # Here, as what cannot be divided has all.
+        torch.set_num_threads(self._threads - self._threads // 2)
         other: Future[Result] = Future()
         self._queue().put(lambda: _settle(other, second))
         try:

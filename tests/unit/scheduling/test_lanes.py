@@ -81,6 +81,13 @@ def test_a_whole_pass_has_all_cores_again(watched: Watched, model: Model) -> Non
     assert watched.seen[mine] == [(1, 1), (2, 2)]
 
 
+def test_what_cannot_be_divided_has_all_cores(watched: Watched, model: Model) -> None:
+    lanes, mine = Lanes(2, "lane"), threading.current_thread().name
+    lanes.run(model, bundles(1, 2), halved=True)
+    lanes.run(model, bundles(1), halved=True)
+    assert watched.seen[mine] == [(1, 1), (1, 2)]
+
+
 def test_with_one_core_nothing_is_halved(watched: Watched, model: Model) -> None:
     lanes = Lanes(1, "lane")
     assert not lanes.can_halve(model)

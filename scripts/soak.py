@@ -2,7 +2,7 @@
 
 Explain by several methods, Maximize and Stylize; callers who cancel, read slowly, come and go, and send what is wrong.
 Every round ends in a pause in which what the server holds is counted. Health is asked for all the time and must answer
-within 100 ms. Prints every figure with its bound.
+within 100 ms. Prints every figure with its bound. The server runs on the allocator that the image has.
 """
 
 import argparse
@@ -25,19 +25,25 @@ REST_SECONDS = 20.0
 
 def main() -> int:
     """Runs the command and returns its exit status."""
+    from tests.load.allocator import IMAGE, preloading
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="how long (default %(default)g)")
     parser.add_argument(
         "--round-seconds", type=float, default=40.0, help="of load between pauses (default %(default)g)"
     )
     parser.add_argument("--models", help="models to serve; without it the embedded one")
+    parser.add_argument(
+        "--allocator", default=IMAGE, help="to preload; empty for the C library's (default %(default)s)"
+    )
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parsed = parser.parse_args()
     if parsed.serve:
         asyncio.run(_serve(parsed.models))
         return 0
     command = [sys.executable, __file__, "--serve", *(["--models", parsed.models] if parsed.models else [])]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    environment = {**os.environ, **preloading(parsed.allocator)}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as server:
         try:
             return asyncio.run(_soak(server, parsed.minutes * 60, parsed.round_seconds))
         finally:

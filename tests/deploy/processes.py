@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from gradserve import Client
 
@@ -52,6 +53,7 @@ class Replica:
         port: Where it listens.
         flags: Further flags.
         command: What runs it.
+        environment: Further variables.
     """
 
     def __init__(
@@ -59,18 +61,25 @@ class Replica:
         port: int,
         *flags: str,
         command: Sequence[str | Path] = (sys.executable, "-m", "gradserve_server"),
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.port = port
         self.metrics_port = free_port()
         self.address = f"127.0.0.1:{port}"
         addresses = ("--listen", self.address, "--metrics", f"127.0.0.1:{self.metrics_port}")
         self._command = (*command, "serve", *addresses, "--pass-rows", "4", *flags)
+        self._environment = {**os.environ, **environment}
         self.log: list[str] = []
 
     def start(self) -> None:
         """Starts it; `ready` waits until it answers."""
         self.process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+            self._command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=self._environment,
         )
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
 

@@ -156,7 +156,7 @@ def test_it_serves_without_network_or_place_to_write_and_stops_when_told(
     try:
         until(lambda: "serving on port" in log.read_text() or running.poll() is not None, "the server", 120)
         assert running.poll() is None, log.read_text()
-        assert "memory: jemalloc" in log.read_text()
+        assert "memory: tcmalloc" in log.read_text()
         status = Path(f"/proc/{running.pid}/status").read_text()
         assert re.search(rf"^Uid:\t{user}\t{user}\t{user}\t{user}$", status, re.MULTILINE)
         assert re.search(r"^CapBnd:\t0+$", status, re.MULTILINE)

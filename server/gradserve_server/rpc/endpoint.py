@@ -8,7 +8,7 @@ import grpc
 from grpc import aio
 from prometheus_client import Counter
 
-WATCH_SECONDS = 0.05
+WATCH_SECONDS = 0.2
 """How often to look whether the server still takes requests: for so long nobody listens."""
 BIND_SECONDS = 10.0
 """Most that the old server may take to let go of its port."""

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from grpc import aio
 
 from gradserve_server.errors import InvalidInput, RequestError, Unauthenticated, Unavailable
+from gradserve_server.observability.method_series import MethodSeries
 from gradserve_server.observability.metrics import Metrics
 from gradserve_server.observability.tracing import Tracing
 from gradserve_server.rpc import errors
@@ -70,6 +71,7 @@ class Interceptor(aio.ServerInterceptor):
         self._authentication = authentication
         self._streams = streams
         self._tracing = tracing
+        self._series: dict[str, MethodSeries] = {}
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -77,15 +79,8 @@ class Interceptor(aio.ServerInterceptor):
         self._called = asyncio.Event()
 
     def expect(self, method: str, *, streams: bool) -> None:
-        """Makes the series of a method exist from the start, so that rates begin at zero."""
-        labels = (STREAM if streams else UNARY, self._service, method)
-        metrics = self._metrics
-        metrics.in_flight.labels(method)
-        for counter in (metrics.rpc_started, metrics.rpc_received, metrics.rpc_sent):
-            counter.labels(*labels)
-        metrics.rpc_seconds.labels(*labels)
-        for code in grpc.StatusCode:
-            metrics.rpc_handled.labels(*labels, _camel_case(code))
+        """Makes a method known, before it is called."""
+        self._series[method] = MethodSeries(self._metrics, STREAM if streams else UNARY, self._service, method)
 
     async def drain(self, seconds: float) -> bool:
         """Refuses new RPCs, waits for those in flight and until nobody calls, and returns whether all ended in time."""
@@ -145,11 +140,11 @@ class Interceptor(aio.ServerInterceptor):
         return grpc.stream_stream_rpc_method_handler(behavior)
 
     def _wrapped(self, behavior: Behavior, kind: str, method: str, token_name: str) -> Behavior:
-        labels = (kind, self._service, method)
+        series = self._series[method]
 
         async def wrapped(request: Any, context: "aio.ServicerContext[Any, Any]") -> Any:
             started = time.perf_counter()
-            self._started(labels)
+            self._started(series)
             metadata = context.invocation_metadata()
             span = self._tracing.start(self._service, method, texts(metadata)) if self._tracing else None
             call, facts = Call(method, request_id_of(metadata), passed=span.passed if span else None), Facts()
@@ -165,7 +160,7 @@ class Interceptor(aio.ServerInterceptor):
                 facts.asked(request)
 
                 def sent(message: Any) -> None:
-                    self._metrics.rpc_sent.labels(*labels).inc()
+                    series.sent()
                     facts.answered(message)
 
                 if kind == STREAM:
@@ -188,7 +183,7 @@ class Interceptor(aio.ServerInterceptor):
                 error.__traceback__ = None
             finally:
                 seconds = time.perf_counter() - started
-                self._ended(labels, code, seconds)
+                self._ended(series, code, seconds)
                 log_call(call, code, seconds, facts)
                 if span is not None:
                     span.end(_attributes(call, code, facts), code.name if code in FAULTS else "")
@@ -200,20 +195,16 @@ class Interceptor(aio.ServerInterceptor):
 
         return wrapped
 
-    def _started(self, labels: tuple[str, str, str]) -> None:
+    def _started(self, series: MethodSeries) -> None:
         self._in_flight += 1
         self._idle.clear()
-        self._metrics.in_flight.labels(labels[2]).inc()
-        self._metrics.rpc_started.labels(*labels).inc()
-        self._metrics.rpc_received.labels(*labels).inc()
+        series.started()
 
-    def _ended(self, labels: tuple[str, str, str], code: grpc.StatusCode, seconds: float) -> None:
+    def _ended(self, series: MethodSeries, code: grpc.StatusCode, seconds: float) -> None:
         self._in_flight -= 1
         if not self._in_flight:
             self._idle.set()
-        self._metrics.in_flight.labels(labels[2]).dec()
-        self._metrics.rpc_handled.labels(*labels, _camel_case(code)).inc()
-        self._metrics.rpc_seconds.labels(*labels).observe(seconds)
+        series.ended(code, seconds)
 
 
 def _read(deserialize: Callable[[bytes], Any], data: bytes) -> Any:
@@ -256,7 +247,3 @@ def _attributes(call: Call, code: grpc.StatusCode, facts: Facts) -> dict[str, st
 
 def _kind(handler: Any) -> str:
     return STREAM if handler.response_streaming else UNARY
-
-
-def _camel_case(code: grpc.StatusCode) -> str:
-    return "OK" if code is grpc.StatusCode.OK else "".join(word.capitalize() for word in code.name.split("_"))

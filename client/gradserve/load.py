@@ -112,16 +112,20 @@ def summary(calls: Sequence[Call]) -> Summary:
         raise ValueError("no request was due: raise the rate or the duration")
     good = [call for call in calls if call.code == "OK"]
     latencies = np.quantile([call.latency for call in good], QUANTILES) if good else [np.nan] * len(QUANTILES)
-    # As many gaps as requests, so that the last one's is counted.
-    span = max(call.due for call in calls) * len(calls) / max(1, len(calls) - 1)
-    # A server that keeps up ends a latency after the last request; one that does not, later.
-    lasted = max(span, max(call.ended for call in calls) - min(call.latency for call in calls))
+    # A server that keeps up answers as long as it is asked; one that does not, longer.
+    span = _span([call.due for call in calls])
+    lasted = max(span, _span([call.ended for call in good]))
     return Summary(
         offered=len(calls) / span if span else float(len(calls)),
         answered=len(good) / lasted if lasted else float(len(good)),
         latencies=tuple(float(latency) for latency in latencies),
         codes=Counter(call.code for call in calls),
     )
+
+
+def _span(moments: Sequence[float]) -> float:
+    """Returns how long moments take that follow each other: as many gaps as moments, so that the last one's counts."""
+    return (max(moments) - min(moments)) * len(moments) / (len(moments) - 1) if len(moments) > 1 else 0.0
 
 
 def knee(summaries: Sequence[Summary]) -> Summary | None:

@@ -189,13 +189,13 @@ async def overload(ask: Ask, address: str, process: int, multiple: float, second
         recovery = await _recovery(ask, usual)
         calls = await offering
         peak = max(peak, resident_mib(process))
-    lasted = max([sending, *(call.ended for call in calls if call.code == "OK")])
-    codes = Counter(call.code for call in calls)
+    # As at the knee, so that the two compare.
+    found = summary(calls)
     return Overloaded(
         multiple=multiple,
         offered=len(calls) / sending,
-        answered=codes["OK"] / lasted,
-        codes=codes,
+        answered=found.answered,
+        codes=found.codes,
         refusals=refusals,
         statuses=probes.statuses,
         health_seconds=probes.seconds,

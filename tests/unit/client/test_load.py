@@ -58,6 +58,15 @@ def test_summary() -> None:
         summary([])
 
 
+def test_neither_the_first_answers_latency_nor_refusals_count_as_time() -> None:
+    answered = [Call(due=2.0 * index, ended=2.0 * index + 2, code="OK") for index in range(30)]
+    late = [Call(due=58.5 + index / 10, ended=62.0 + 2 * index, code="OK") for index in range(3)]
+    refused = [Call(due=index / 10, ended=index / 10 + 0.01, code="RESOURCE_EXHAUSTED") for index in range(600)]
+    # A server that takes two seconds for each, whatever else it is asked.
+    assert summary(answered + late).answered == pytest.approx(0.5)
+    assert summary(answered + late + refused).answered == pytest.approx(0.5)
+
+
 def test_the_knee_is_the_last_rate_that_was_kept_up_with() -> None:
     def at(rate: float, capacity: float) -> list[Call]:
         due = even(rate, 10)

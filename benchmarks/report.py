@@ -90,7 +90,7 @@ def _peers(found: Results) -> str:
 
 
 def _profile(found: Results) -> str:
-    text = _rows(found) + "\n\n| of the worker's time outside torch | where |\n|---|---|\n"
+    text = _rows(found) + "\n\n| of what the threads that compute run | where, outside torch's kernels |\n|---|---|\n"
     lines = [
         f"| {part:.2%} | {method}: `{what}` |" for method, rest in found["rest"].items() for what, part in rest.items()
     ]

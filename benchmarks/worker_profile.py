@@ -1,21 +1,23 @@
-"""Where a saturated server's time goes: how much of the worker's is outside torch, and how busy the event loop is.
+"""Where a saturated server's time goes: how much of it is outside torch's kernels, and how busy the event loop is.
 
-Sixteen callers keep the server saturated. Of each thread the kernel says how long it ran; py-spy samples what the
-worker's thread was doing, with the frames of C and C++ code. A sample is torch's if the innermost frame that is of a
-library of torch's is not of its Python bindings: so dispatching counts as torch, and wrapping, argument parsing and all
-Python do not. What the rest is, is listed by the innermost Python function.
+Sixteen callers keep the server saturated. Of each thread the operating system says how long it ran, and perf (Debian's
+linux-perf) looks where it is, without holding it. The threads that compute are those that are in torch most of the
+time, the worker's and its second lane's. They are in a kernel of torch when what runs is in one of its libraries, other
+than its Python bindings; in the interpreter, the C library and the operating system they are not, whoever called those.
 """
 
 import argparse
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
@@ -28,14 +30,31 @@ from gradserve.v1 import explainer_service_pb2_grpc
 
 CONCURRENCY = 16
 METHODS = ("saliency", "grad_cam")
-RATE = 10
-"""Samples a second: each holds the process for some milliseconds, while frames of C++ are found."""
+RATE = 197
+"""Samples a second of each thread that runs."""
 UNWATCHED_SECONDS = 3.0
 
-TORCH = re.compile(r"libtorch_cpu|libtorch_cuda|libc10|libgomp|libiomp|libmkl|libcudnn|libcublas|\(\?\)$")
+TORCH = re.compile(
+    r"libtorch_c|libtorch\.|libc10|libgomp|libiomp|libmkl|libcudnn|libcublas|anon|\[unknown\]|perf-\d+\.map"
+)
 """Libraries of torch's; code in no file is what oneDNN generates."""
-BINDINGS = re.compile(r"libtorch_python")
-WAITING = re.compile(r"SimpleQueue_get")
+SAMPLE = re.compile(r"\s*(\d+)\s+[0-9a-f]+ (.*) \((.*)\)")
+MOST = 12
+"""Of the functions outside torch, so many are listed."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where a thread was: in which function of which library."""
+
+    thread: int
+    function: str
+    library: str
+
+    @property
+    def of_torch(self) -> bool:
+        """Whether that is a kernel of torch's, or what dispatches to it."""
+        return TORCH.search(self.library) is not None
 
 
 def main() -> None:
@@ -51,7 +70,7 @@ def main() -> None:
             found, rest = asyncio.run(_watched(address, metrics, process.pid, method, parsed.seconds / len(METHODS)))
             show(found)
             for what, part in rest.items():
-                print(f"    {part:6.2%} of the worker's time: {what}", flush=True)
+                print(f"    {part:6.2%} of what computes: {what}", flush=True)
             rows += found
             details[method] = rest
     save("worker_profile", rows, rest=details)
@@ -68,74 +87,60 @@ async def _watched(
         await asyncio.sleep(1)
         threads = _threads(pid)
         begun, before, passes = time.monotonic(), _cpu_seconds(threads), await asyncio.to_thread(_pass_seconds, metrics)
-        stacks = await _sampled(pid, seconds)
+        samples = await _sampled(pid, seconds)
         lasted = time.monotonic() - begun
         after, passed = _cpu_seconds(threads), await asyncio.to_thread(_pass_seconds, metrics)
         rate = (await load).rate
     loop = after[pid] - before[pid]
-    waiting, outside, rest = parts(stacks)
+    computing, outside, rest = parts(samples)
+    cores = sum(after[thread] - before[thread] for thread in computing & before.keys() & after.keys()) / lasted
     return [
-        # Of a process that is held most of the time, stacks say nothing.
-        Row(f"{method}: answers a second under the profiler / without it", rate / unwatched, ">= 0.8"),
-        Row(f"{method}: part of the worker's time waiting for work", waiting),
-        Row(f"{method}: part of the rest of it outside torch", outside, "<= 0.05"),
+        # Of a process that is held most of the time, samples say nothing.
+        Row(f"{method}: answers a second while watched / before", rate / unwatched, ">= 0.8"),
+        Row(f"{method}: cores that the threads that compute keep busy", cores),
+        Row(f"{method}: part of that outside torch's kernels", outside, "<= 0.05"),
         Row(f"{method}: part of the worker's time outside passes", max(0.0, 1 - (passed - passes) / lasted)),
         Row(f"{method}: part of the time that the event loop is busy", loop / lasted, "<= 0.20"),
     ], rest
 
 
-async def _sampled(pid: int, seconds: float) -> list[tuple[list[str], int]]:
-    """Returns stacks, outermost frame first, of all threads with how often each was seen."""
+async def _sampled(pid: int, seconds: float) -> list[Sample]:
+    """Returns where the threads of a process were, again and again, while they ran."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "stacks"
-        command = ["py-spy", "record", "--native", "--threads", "--idle", "--format", "raw"]
-        command += ["--rate", str(RATE), "--duration", str(max(1, round(seconds))), "--pid", str(pid), "-o", str(path)]
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(os.environ)
-        )
+        path = str(Path(folder) / "samples")
+        command = ["perf", "record", "-e", "cpu-clock", "-F", str(RATE), "-p", str(pid), "-o", path]
+        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        await asyncio.sleep(seconds)
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
         said, _ = await process.communicate()
-        if process.returncode or not path.exists():
-            raise RuntimeError(f"py-spy failed; it may need to run as root: {said.decode(errors='replace')[-1000:]}")
-        lines = path.read_text().splitlines()
-    found = []
-    for line in lines:
-        stack, _, count = line.rpartition(" ")
-        found.append((stack.split(";"), int(count)))
-    return found
+        if not Path(path).exists():
+            raise RuntimeError(f"perf failed; it may need to run as root: {said.decode(errors='replace')[-1000:]}")
+        script = await asyncio.create_subprocess_exec(
+            "perf", "script", "-i", path, "-F", "tid,ip,sym,dso", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        lines, _ = await script.communicate()
+    found = (SAMPLE.fullmatch(line) for line in lines.decode().splitlines())
+    return [Sample(int(one[1]), one[2], Path(one[3]).name) for one in found if one is not None]
 
 
-def parts(stacks: list[tuple[list[str], int]]) -> tuple[float, float, dict[str, float]]:
-    """Returns which part of its samples the worker waited for work, which part of the others it was outside torch, and
-    what it was doing there, most first.
+def parts(samples: Sequence[Sample]) -> tuple[set[int], float, dict[str, float]]:
+    """Returns the threads that compute, which part of their time is outside torch's kernels, and where that is.
+
+    Raises:
+        RuntimeError: No thread was in torch most of the time.
     """
-    waiting = working = 0
-    rest: Counter[str] = Counter()
-    for frames, count in stacks:
-        if "worker-" not in frames[0]:
-            continue
-        last = max((index for index, frame in enumerate(frames) if ".py:" in frame), default=0)
-        native = frames[last + 1 :]
-        if any(WAITING.search(frame) for frame in native):
-            waiting += count
-            continue
-        working += count
-        owner = next((frame for frame in reversed(native) if TORCH.search(frame) or BINDINGS.search(frame)), "")
-        if not TORCH.search(owner):
-            rest[frames[last]] += count
-    if not working:
-        raise RuntimeError("py-spy did not see the worker's thread at work")
-    most = {what: count / working for what, count in rest.most_common(12)}
-    packages: Counter[str] = Counter()
-    for what, count in rest.items():
-        packages[_package(what)] += count
-    whole = {f"Python of {name}, in all": count / working for name, count in packages.most_common()}
-    return waiting / (waiting + working), rest.total() / working, whole | most
-
-
-def _package(frame: str) -> str:
-    """Returns whose a Python frame is, `function (path:line)`."""
-    path = frame.rpartition(" (")[2]
-    return path.partition("/")[0] if "/" in path else "the standard library"
+    seen = Counter(sample.thread for sample in samples)
+    in_torch = Counter(sample.thread for sample in samples if sample.of_torch)
+    computing = {thread for thread in seen if 2 * in_torch[thread] > seen[thread]}
+    if not computing:
+        raise RuntimeError("perf saw no thread that computes")
+    whole = sum(seen[thread] for thread in computing)
+    outside = [sample for sample in samples if sample.thread in computing and not sample.of_torch]
+    libraries = Counter(sample.library for sample in outside)
+    functions = Counter(f"{sample.function} ({sample.library})" for sample in outside)
+    rest = {f"{name}, in all": count for name, count in libraries.most_common()} | dict(functions.most_common(MOST))
+    return computing, len(outside) / whole, {what: count / whole for what, count in rest.items()}
 
 
 def _threads(pid: int) -> list[int]:

@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.costs import Count
 from benchmarks.results import Row
 from benchmarks.running import closed_model, started
-from benchmarks.worker_profile import parts
+from benchmarks.worker_profile import Sample, parts
 
 from gradserve_server.autograd.objective import class_score
 from gradserve_server.autograd.query import ActivationRule, Query
@@ -75,23 +75,25 @@ def test_rows_are_counted_once_for_each_forward_and_each_sweep() -> None:
     assert count == Count(forward=6, backward=8, layer=2)
 
 
-def test_samples_are_of_torch_or_not_or_of_waiting() -> None:
-    conv, bindings = "forward (torch/nn/modules/conv.py:5)", "THPVariable (libtorch_python.so)"
-    grad, called_back = "grad (torch/autograd/__init__.py:6)", "rule (gradserve_server/x.py:1)"
-    seen_of_worker = [
-        ([conv, bindings, "conv (libtorch_cpu.so)"], 6),
-        ([conv, bindings], 1),
-        ([grad, "engine (libtorch_cpu.so)", called_back], 1),
-        ([conv, "0x7f00 (?)"], 2),
-        (["_serve (gradserve_server/scheduling/worker.py:1)", "_queue_SimpleQueue_get (_queue.c:1)"], 10),
+def test_threads_that_compute_are_in_torch_or_outside_it() -> None:
+    worker, lane, loop = 11, 12, 10
+    samples = [
+        *[Sample(worker, "gemm", "libtorch_cpu.so")] * 6,
+        *[Sample(worker, "[unknown]", "[unknown]")] * 2,
+        Sample(worker, "THPVariable_conv2d", "libtorch_python.so"),
+        Sample(worker, "_PyEval_EvalFrameDefault", "libpython3.11.so.1.0"),
+        *[Sample(lane, "gomp_barrier_wait", "libgomp.so.1")] * 9,
+        Sample(lane, "_PyEval_EvalFrameDefault", "libpython3.11.so.1.0"),
+        *[Sample(loop, "epoll_wait", "libc.so.6")] * 50,
+        Sample(loop, "gemm", "libtorch_cpu.so"),
     ]
-    stacks = [(["worker-cpu", *frames], count) for frames, count in seen_of_worker]
-    stacks.append((["MainThread", "run (asyncio/runners.py:1)"], 50))
-    waiting, outside, rest = parts(stacks)
-    assert waiting == 0.5
-    assert outside == 0.2
-    assert rest["Python of gradserve_server, in all"] == 0.1
-    assert rest["Python of torch, in all"] == 0.1
+    computing, outside, rest = parts(samples)
+    assert computing == {worker, lane}
+    assert outside == 3 / 20
+    assert rest["libpython3.11.so.1.0, in all"] == 2 / 20
+    assert rest["THPVariable_conv2d (libtorch_python.so)"] == 1 / 20
+    with pytest.raises(RuntimeError, match="no thread that computes"):
+        parts(samples[-50:])
 
 
 async def test_callers_of_a_closed_model_are_as_many_as_asked() -> None:

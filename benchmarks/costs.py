@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
@@ -37,6 +38,7 @@ from gradserve_server.programs.explain import METHODS  # noqa: E402
 from gradserve_server.programs.explain.method import Method  # noqa: E402
 from gradserve_server.rpc.support import refusal, supported  # noqa: E402
 from gradserve_server.scheduling.calibration import calibrate  # noqa: E402
+from gradserve_server.scheduling.lanes import Lanes  # noqa: E402
 
 EGYPTIAN_CAT = 285
 
@@ -124,7 +126,8 @@ class _Bench:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.budget = calibrate(model).pass_rows
+        with closing(Lanes(torch.get_num_threads(), "lane")) as lanes:
+            self.budget = calibrate(model, lanes).pass_rows
         fitted, _ = fit(skimage.data.chelsea(), model.preprocessing)
         self._fitted = fitted
         self._rows = torch.from_numpy(model_input(fitted, model.preprocessing)).to(model.device, model.dtype)

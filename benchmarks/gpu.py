@@ -5,6 +5,7 @@ unmeasured, and is content.
 """
 
 import argparse
+from contextlib import closing
 
 from gradserve_server.scheduling.allocator import keep_freed_memory
 
@@ -17,6 +18,7 @@ from benchmarks.results import Row, save, show  # noqa: E402
 from gradserve_server.models.loading import embedded_spec, load  # noqa: E402
 from gradserve_server.models.model import Model  # noqa: E402
 from gradserve_server.scheduling.calibration import calibrate  # noqa: E402
+from gradserve_server.scheduling.lanes import Lanes  # noqa: E402
 
 UNMEASURED = (
     Row("Grad-CAM of 8 image(s) / one bare forward of them", None, "<= 1.15"),
@@ -58,8 +60,8 @@ def main() -> None:
 
 def _curve(model: Model) -> list[Row]:
     """Measures passes of rising numbers of rows, as the server does when it starts."""
-    with torch.no_grad():
-        found = calibrate(model)
+    with torch.no_grad(), closing(Lanes(torch.get_num_threads(), "lane")) as lanes:
+        found = calibrate(model, lanes)
     rows = [Row("rows of a pass chosen", found.pass_rows, unit="rows")]
     for point in found.points:
         rows.append(Row(f"forward, {point.rows} row(s)", 1000 * point.rows / point.forward_ms, unit="images/s"))

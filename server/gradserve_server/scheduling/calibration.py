@@ -96,9 +96,9 @@ class Calibration:
 
 def calibrate(
     model: Model,
+    lanes: Lanes,
     pass_rows: int | None = None,
     *,
-    lanes: Lanes | None = None,
     seconds: float = 4.0,
     measured: "Callable[[Callable[[], CalibrationPoint]], CalibrationPoint] | None" = None,
 ) -> Calibration:
@@ -106,16 +106,15 @@ def calibrate(
 
     Args:
         model: The model.
+        lanes: What runs passes, halved where that is measured to be as good.
         pass_rows: Rows per pass, where an operator has chosen them: then only their cost is measured.
-        lanes: What runs passes, halved where that is measured to be as good; None for some of its own.
         seconds: When to stop trying larger passes. The first of each size does not count: on a GPU it takes long. The
             curve also ends once they are no better, or do not run.
         measured: Runs one measurement, in the worker's thread; None when that is this one.
     """
-    ran = lanes or Lanes(torch.get_num_threads(), "lane")
 
     def measure(rows: int) -> CalibrationPoint:
-        return measured(lambda: _measure(model, rows, ran)) if measured is not None else _measure(model, rows, ran)
+        return measured(lambda: _measure(model, rows, lanes)) if measured is not None else _measure(model, rows, lanes)
 
     if pass_rows is not None:
         return Calibration((measure(pass_rows),), pass_rows)

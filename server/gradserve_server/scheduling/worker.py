@@ -238,7 +238,7 @@ class Worker:
         network = (model.name, model.architecture, options, model.dtype, size, len(model.layers))
         known = self._known.get(network) or (self._cache.read(model) if self._cache else None)
         if known is None:
-            known = calibrate(model, self._pass_rows, lanes=self._lanes, measured=self._measured)
+            known = calibrate(model, self._lanes, self._pass_rows, measured=self._measured)
             if self._cache is not None:
                 self._cache.write(model, known)
         else:

@@ -1,5 +1,7 @@
 """What a curve of measured passes says about their size."""
 
+from contextlib import AbstractContextManager, closing
+
 import pytest
 import torch
 from tests.driving import model_of
@@ -52,6 +54,10 @@ def test_a_pass_is_as_large_as_pays_under_load(milliseconds, rows) -> None:
     assert knee(curve(*milliseconds, pass_rows=1).points).rows == rows
 
 
+def lanes(threads: int) -> AbstractContextManager[Lanes]:
+    return closing(Lanes(threads, "lane"))
+
+
 class OfFewRows(nn.Module):
     """A network with no room for more than four rows."""
 
@@ -67,8 +73,8 @@ class OfFewRows(nn.Module):
 
 def test_the_curve_ends_where_a_pass_does_not_run() -> None:
     model = model_of(OfFewRows(), size=256)
-    with torch.no_grad():
-        found = calibrate(model)
+    with torch.no_grad(), lanes(2) as two:
+        found = calibrate(model, two)
     assert [point.rows for point in found.points] == [1, 2, 4]
 
 
@@ -84,13 +90,14 @@ def test_small_passes_are_not_halved_where_that_takes_longer(monkeypatch: pytest
     milliseconds = {False: 10.0, True: 20.0}
     monkeypatch.setattr(module, "_timed", lambda work, device: milliseconds[work.keywords["halved"]])
     model = model_of(OfFewRows(), size=8)
-    assert not any(point.halved for point in calibrate(model, lanes=Lanes(2, "lane")).points)
-    milliseconds[True] = 10.5
-    first, *others = calibrate(model, lanes=Lanes(2, "lane")).points
-    assert not first.halved
-    assert len(others) > 1
-    assert all(point.halved for point in others)
-    assert not any(point.halved for point in calibrate(model, lanes=Lanes(1, "lane")).points)
+    with lanes(2) as two, lanes(1) as one:
+        assert not any(point.halved for point in calibrate(model, two).points)
+        milliseconds[True] = 10.5
+        first, *others = calibrate(model, two).points
+        assert not first.halved
+        assert len(others) > 1
+        assert all(point.halved for point in others)
+        assert not any(point.halved for point in calibrate(model, one).points)
 
 
 def test_who_measures_goes_on_with_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +105,8 @@ def test_who_measures_goes_on_with_all_threads(monkeypatch: pytest.MonkeyPatch) 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with torch.no_grad():
-            assert calibrate(model_of(OfFewRows(), size=8), lanes=Lanes(2, "lane")).points[-1].halved
+        with torch.no_grad(), lanes(2) as two:
+            assert calibrate(model_of(OfFewRows(), size=8), two).points[-1].halved
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -3,7 +3,17 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import Any
+from importlib import import_module
+
+COMMANDS = {
+    "serve": "run a server until SIGTERM",
+    "check-model": "load models as a server would and say what came of it",
+    "convert-weights": "make safetensors of a PyTorch checkpoint",
+    "hash-token": "make a line of a token file",
+    "sanity-check": "check on copies of a model whether the methods depend on its weights",
+    "train-stylizer": "teach a network one style",
+}
+"""What each does. Each is a module of `commands`, imported only when it is asked for: most bring torch along."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -12,23 +22,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from gradserve_server.scheduling.allocator import keep_freed_memory
 
     allocator = keep_freed_memory()
-    from gradserve_server.commands import check_model, convert_weights, hash_token, sanity_check, serve, train_stylizer
-
-    commands: dict[str, Any] = {
-        "serve": serve,
-        "check-model": check_model,
-        "convert-weights": convert_weights,
-        "hash-token": hash_token,
-        "sanity-check": sanity_check,
-        "train-stylizer": train_stylizer,
-    }
+    given = sys.argv[1:] if arguments is None else arguments
+    asked = next((argument for argument in given if not argument.startswith("-")), "")
     parser = argparse.ArgumentParser(prog="gradserve-server", description="Explains image models over gRPC.")
-    parser.set_defaults(allocator=allocator)
     subparsers = parser.add_subparsers(dest="command", required=True)
-    for name, command in commands.items():
-        command.add_arguments(subparsers.add_parser(name, help=command.HELP, description=command.__doc__))
-    parsed = parser.parse_args(arguments)
-    status: int = commands[parsed.command].run(parsed)
+    for name, what in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=what)
+        if name == asked:
+            command = import_module(f"gradserve_server.commands.{name.replace('-', '_')}")
+            subparser.description = command.__doc__
+            subparser.set_defaults(run=command.run, allocator=allocator)
+            command.add_arguments(subparser)
+    parsed = parser.parse_args(given)
+    status: int = parsed.run(parsed)
     return status
 
 

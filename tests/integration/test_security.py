@@ -321,6 +321,14 @@ def test_hash_token_prints_a_line_and_never_the_token(tmp_path: Path) -> None:
     assert "at least 20" in short.stderr
 
 
+def test_a_token_is_hashed_without_torch() -> None:
+    program = "from gradserve_server.__main__ import main; import sys; main(['hash-token', 'shop', '--new'])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}; print('torch' in sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_the_command_line_shows_certificate_and_token(
     mutual: Server, guarded: Server, certificates: Certificates, token_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,8 +18,6 @@ from gradserve_server.models.specification import Allowed
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.rpc.support import refusal
 
-HELP = "load models as a server would and say what came of it"
-
 TOLERANCE = 1e-4
 """Largest difference of logits from those expected."""
 

@@ -10,8 +10,6 @@ from safetensors.torch import save
 from gradserve_server.models.failure import ModelLoadError
 from gradserve_server.models.weights import parse_pickled, read_pinned
 
-HELP = "make safetensors of a PyTorch checkpoint"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what to convert."""

@@ -7,8 +7,6 @@ import sys
 from gradserve_server.errors import Misconfigured
 from gradserve_server.rpc.tokens import token_line
 
-HELP = "make a line of a token file"
-
 NEW_BYTES = 32
 
 

@@ -29,8 +29,6 @@ from gradserve_server.programs.explain import METHODS
 from gradserve_server.programs.explain.method import Method
 from gradserve_server.rpc.support import refusal, supported
 
-HELP = "check on copies of a model whether the methods depend on its weights"
-
 PHOTOGRAPHS = ("chelsea", "coffee", "astronaut", "rocket")
 """Photographs that ship with scikit-image."""
 CHEAP = (

@@ -17,8 +17,6 @@ from gradserve_server.scheduling.threads import SWITCH_SECONDS
 
 FAILED = 1
 
-HELP = "run a server until SIGTERM"
-
 log = logging.getLogger("gradserve_server")
 
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gradserve_server.training.train import Assignment
 
-HELP = "teach a network one style"
-
 log = logging.getLogger("gradserve_server")
 
 

@@ -1,7 +1,7 @@
 """Offers a server 5 and 20 times what it can answer, for a minute each, and checks what it makes of it.
 
 Goodput stays at 95 % of the knee or more; refusals take less than 50 ms; health stays SERVING and answers within
-100 ms; memory is bounded; two seconds after the end, or one answer where that takes longer, all is as before. Prints
+100 ms; memory is bounded; two seconds after the end all is as before. Prints
 every figure with its bound. To be run where nothing else runs: it measures time. It asks for integrated gradients as
 who sets nothing gets them, fifty rows: they take the device long beside what a refusal costs the processor, which those
 who ask share here. With eight rows twenty times the knee is six times as many refusals: a tenth of two cores, and what

@@ -21,7 +21,6 @@ GOODPUT = 0.95
 REFUSAL_SECONDS = 0.05
 HEALTH_SECONDS = 0.1
 RECOVERY_SECONDS = 2.0
-"""Or what one answer takes, where that is longer: there is no room before one of those that were let in is done."""
 GROWTH_MIB = 256.0
 """Most that resident memory may grow under overload: what a full queue of requests and their images takes."""
 NORMAL = 3.0
@@ -75,7 +74,6 @@ class Overloaded:
     def checks(self, usual: Usual) -> list[Check]:
         """Returns what must hold."""
         title = f"{self.multiple:g}x"
-        recovery = max(RECOVERY_SECONDS, usual.seconds)
         not_serving = sum(status != "SERVING" for status in self.statuses)
         odd = sum(count for code, count in self.codes.items() if code not in ("OK", "DEADLINE_EXCEEDED", *REFUSED))
         return [
@@ -87,7 +85,7 @@ class Overloaded:
             Check(f"{title} health checks that did not say SERVING", not_serving, 0),
             Check(f"{title} health, slowest, s", max(self.health_seconds, default=np.nan), HEALTH_SECONDS),
             Check(f"{title} growth of resident memory, MiB", self.growth_mib, GROWTH_MIB),
-            Check(f"{title} back to normal, s", self.recovery_seconds, recovery),
+            Check(f"{title} back to normal, s", self.recovery_seconds, RECOVERY_SECONDS),
         ]
 
 

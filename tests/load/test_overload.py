@@ -56,12 +56,6 @@ def test_what_breaks_a_bound_fails(change: dict, name: str, capsys: pytest.Captu
     assert f"FAIL  {name}" in capsys.readouterr().out
 
 
-def test_what_takes_longer_than_the_bound_by_itself_may_take_so_long_to_recover_from() -> None:
-    late = replace(GOOD, recovery_seconds=2.5)
-    assert [check.holds for check in late.checks(USUAL)][-1] is False
-    assert [check.holds for check in late.checks(replace(USUAL, seconds=3.0))][-1] is True
-
-
 def test_without_refusals_or_probes_it_was_no_overload_check() -> None:
     names = failed(replace(GOOD, refusals=[], statuses=[], health_seconds=[]))
     assert "5x refusals" in names

@@ -68,9 +68,12 @@ class Proxy:
 
     async def stop(self) -> None:
         """Ends all connections abruptly and listens no more."""
-        self._server.close()
+        # asyncio drops a connection unclosed that it accepted in the turn in which its server is closed. So
+        # none is accepted any more, those that were become tasks, and only then the server is closed.
+        asyncio.get_running_loop().remove_reader(self._server.sockets[0].fileno())
         for _ in range(TURNS):
             await asyncio.sleep(0)
+        self._server.close()
         for task in self._live:
             task.cancel()
         await asyncio.gather(*self._live, return_exceptions=True)

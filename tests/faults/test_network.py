@@ -1,12 +1,14 @@
 """Calls through a network that fails: each ends by its deadline, and the server lets go of all it held for them."""
 
 import asyncio
+import gc
+import socket
 from collections.abc import Iterator
 
 import grpc
 import pytest
 from tests.faults.conftest import ENDLESS_STEPS
-from tests.faults.proxy import SOUND, Line, Proxy, Then, proxied
+from tests.faults.proxy import SOUND, TURNS, Line, Proxy, Then, proxied
 from tests.faults.resources import held, let_go
 from tests.property.pictures import files
 
@@ -128,3 +130,16 @@ async def test_who_is_cut_off_leaves_the_passes(warm: Server) -> None:
             await asyncio.wait_for(running.result(), WATCHDOG_SECONDS)
         assert caught.value.code is grpc.StatusCode.UNAVAILABLE
     await asyncio.to_thread(let_go, warm, before)
+
+
+@pytest.mark.parametrize("turns", range(TURNS + 1))
+async def test_a_proxy_stopped_while_it_accepts_keeps_nothing(turns: int) -> None:
+    """However far a connection has come: one that is kept is an unclosed socket, and that is an error here."""
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        proxy = Proxy(target.getsockname()[1])
+        await proxy.start()
+        with socket.create_connection(("127.0.0.1", proxy.port)):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await proxy.stop()
+    gc.collect()

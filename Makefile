@@ -105,7 +105,7 @@ fuzz: $(INSTALLED) ## Send a hundred thousand generated requests and decode as m
 	$(BIN)/python scripts/fuzz_requests.py
 	$(BIN)/python scripts/fuzz_decoder.py
 
-overload-check: $(INSTALLED) ## Offer a server 5 and 20 times what it can answer; measures time, takes five minutes.
+overload-check: $(INSTALLED) ## Offer a server 5 and 20 times what it can answer; measures time, takes ten minutes.
 	$(BIN)/python scripts/check_overload.py
 
 soak: $(INSTALLED) ## Run a server under mixed load for MINUTES (30) and check that it keeps nothing.

@@ -86,10 +86,12 @@ async def _watched(
         load = asyncio.create_task(closed_model(lambda: stub.Explain(next(wanted)), CONCURRENCY, seconds + 4))
         await asyncio.sleep(1)
         threads = _threads(pid)
-        begun, before, passes = time.monotonic(), _cpu_seconds(threads), await asyncio.to_thread(_pass_seconds, metrics)
+        begun, before = time.monotonic(), cpu_seconds(pid, threads)
+        passes = await asyncio.to_thread(_pass_seconds, metrics)
         samples = await _sampled(pid, seconds)
         lasted = time.monotonic() - begun
-        after, passed = _cpu_seconds(threads), await asyncio.to_thread(_pass_seconds, metrics)
+        after = cpu_seconds(pid, threads)
+        passed = await asyncio.to_thread(_pass_seconds, metrics)
         rate = (await load).rate
     loop = after[pid] - before[pid]
     computing, outside, rest = parts(samples)
@@ -147,12 +149,13 @@ def _threads(pid: int) -> list[int]:
     return [int(path.name) for path in Path(f"/proc/{pid}/task").iterdir()]
 
 
-def _cpu_seconds(threads: list[int]) -> dict[int, float]:
-    """Returns how long each thread ran; that of the process's number is the main one, the event loop's."""
+def cpu_seconds(pid: int, threads: list[int]) -> dict[int, float]:
+    """Returns how long each thread of a process ran; the one with the process's number is the event loop's."""
     tick = os.sysconf("SC_CLK_TCK")
     found = {}
     for thread in threads:
-        fields = Path(f"/proc/{thread}/stat").read_text().rpartition(")")[2].split()
+        # By way of the process: /proc/THREAD/stat counts all of its threads.
+        fields = Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()
         found[thread] = (int(fields[11]) + int(fields[12])) / tick
     return found
 

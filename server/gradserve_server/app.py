@@ -194,6 +194,7 @@ class Server:
         service = f"unix:{self._folder.name}/page"
         self._endpoint.listen(service)
         self.page = Page(settings.ui, service, settings.image_bytes)
+        self.page.listen()
 
     def _served(self) -> Repository:
         if not self._ready:

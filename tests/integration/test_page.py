@@ -1,20 +1,25 @@
 """The page's bridge: the same answers and errors over HTTP, for this site only, and nothing by default."""
 
 import json
+import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import PIL.Image
 import pytest
 from tests.conftest import jpeg
-from tests.serving import sample, served
+from tests.serving import free_port, sample, served
 
 from gradserve_server.app import Server
+from gradserve_server.models.failure import ModelLoadError
 from gradserve_server.ui.page import STATIC
 
 PHOTOGRAPH = {"encoded": b64encode(jpeg("chelsea")).decode()}
@@ -133,6 +138,33 @@ def test_a_stream_is_events_and_ends_when_its_reader_goes(shown: Server) -> None
     assert sum(one.value for one in found) >= 1
 
 
-def test_a_taken_address_is_an_error_at_the_start(shown: Server) -> None:
-    with pytest.raises(OSError, match="address already in use"), served(ui=f"127.0.0.1:{shown.page.port}"):
+def test_a_taken_address_is_an_error_before_any_model_is_loaded(shown: Server, tmp_path: Path) -> None:
+    catalogue = tmp_path / "models.toml"
+    catalogue.write_text("[[model]]\nname = 'net'\nsha256 = '00'")
+    taken = f"127.0.0.1:{shown.page.port}"
+    with pytest.raises(OSError, match="Address already in use"), served(ui=taken, models=catalogue):
         pass
+    with pytest.raises(ModelLoadError, match="SHA-256"), served(models=catalogue, pass_rows=1):
+        pass
+
+
+def test_who_opens_the_page_while_models_are_loaded_waits_for_it() -> None:
+    """A browser opened too early shows the page, not an error."""
+    address = ("127.0.0.1", free_port())
+    connected: list[float] = []
+    answers: list[bytes] = []
+
+    def open_early() -> None:
+        while not connected:
+            with suppress(ConnectionRefusedError), socket.create_connection(address) as browser:
+                connected.append(time.monotonic())
+                browser.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                answers.append(browser.recv(1 << 16))
+
+    browser = threading.Thread(target=open_early)
+    browser.start()
+    with served(ui=f"127.0.0.1:{address[1]}", pass_rows=1):
+        ready = time.monotonic()
+        browser.join(timeout=60)
+    assert connected[0] < ready
+    assert answers[0].startswith(b"HTTP/1.1 200")

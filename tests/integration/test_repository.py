@@ -189,5 +189,5 @@ def test_idle_models_make_room(tmp_path: Path) -> None:
 def test_a_folder_with_nothing_to_serve_is_an_error(tmp_path: Path) -> None:
     put(tmp_path / "net" / "config.toml", CONFIG)
     put(tmp_path / "net" / "1" / "weights.safetensors", b"")
-    with pytest.raises(ModelLoadError, match=r"net@1.*complete"), served(models=tmp_path):
+    with pytest.raises(ModelLoadError, match=r"net@1.*complete"), served(models=tmp_path, pass_rows=1):
         pass

@@ -204,6 +204,15 @@ async def overload(ask: Ask, address: str, process: int, multiple: float, second
     )
 
 
+async def at_knee(ask: Ask, address: str, seconds: float, usual: Usual) -> float:
+    """Returns the answers a second of a server that is offered as many as at its knee, watched as under overload.
+
+    To be measured before and after it: on a machine that others share, what the knee was a while ago says little.
+    """
+    with probing(address):
+        return summary(await offer(ask, even(usual.answered, seconds))).answered
+
+
 async def _recovery(ask: Ask, usual: Usual, patience_seconds: float = 120.0) -> float:
     """Returns the seconds until the first of `STREAK` usual answers in a row was asked for."""
     ended = time.monotonic()

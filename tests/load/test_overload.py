@@ -7,7 +7,7 @@ from math import inf, nan
 
 import pytest
 from tests.load.checks import Check, report
-from tests.load.overload import Overloaded, Usual, asking, connect, overload, usual
+from tests.load.overload import Overloaded, Usual, asking, at_knee, connect, overload, usual
 from tests.property.pictures import files
 from tests.small import small_server
 
@@ -88,6 +88,9 @@ async def test_a_knee_is_found(tmp_path_factory: pytest.TempPathFactory) -> None
     )
     with small_server(tmp_path_factory.mktemp("models")) as server:
         async with connect(f"127.0.0.1:{server.port}") as channel:
-            found = await usual(asking(channel, [request], timeout=60.0), seconds=0.3)
+            ask = asking(channel, [request], timeout=60.0)
+            found = await usual(ask, seconds=0.3)
+            again = await at_knee(ask, f"127.0.0.1:{server.port}", 0.5, found)
     assert found.answered > 0
     assert found.seconds > 0
+    assert 0 < again <= 2 * found.answered

@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
 import re
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from benchmarks import report
 from benchmarks.costs import Count
 from benchmarks.results import Row
 from benchmarks.running import closed_model, started
-from benchmarks.worker_profile import Sample, parts
+from benchmarks.worker_profile import Sample, cpu_seconds, parts
 
 from gradserve_server.autograd.objective import class_score
 from gradserve_server.autograd.query import ActivationRule, Query
@@ -111,6 +114,38 @@ async def test_callers_of_a_closed_model_are_as_many_as_asked() -> None:
     assert inside == 0
     assert found.rate > 0
     assert np.isfinite(found.latencies).all()
+
+
+def test_each_thread_is_counted_by_itself() -> None:
+    """One that burns and one that waits, of one process."""
+    burnt, waiting = threading.Event(), threading.Event()
+    ready = threading.Barrier(3)
+    numbers: dict[str, int] = {}
+
+    def burn() -> None:
+        numbers["burns"] = threading.get_native_id()
+        ready.wait()
+        while time.thread_time() < 0.5:
+            pass
+        burnt.set()
+        waiting.wait()
+
+    def wait() -> None:
+        numbers["waits"] = threading.get_native_id()
+        ready.wait()
+        waiting.wait()
+
+    threads = [threading.Thread(target=work) for work in (burn, wait)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    burnt.wait()
+    found = cpu_seconds(os.getpid(), list(numbers.values()))
+    waiting.set()
+    for thread in threads:
+        thread.join()
+    assert found[numbers["burns"]] >= 0.4
+    assert found[numbers["waits"]] <= 0.1
 
 
 def test_a_process_that_does_not_start_says_why() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,11 @@ class PassKey:
     dtype: torch.dtype
     root: str | None
     sweeps: int
+
+    @property
+    def relative_size(self) -> float:
+        """The number of pixels of a row, relative to the input size of the model."""
+        return prod(self.shape[-2:]) / (self.model.preprocessing.height * self.model.preprocessing.width)
 
 
 @dataclass(frozen=True, eq=False)

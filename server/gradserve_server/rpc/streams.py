@@ -113,7 +113,13 @@ async def followed(worker: Worker, job: Job[Result], deliver: Callable[[Frame], 
         deliver: Sends a frame; while it does, newer frames take the place of older ones.
     """
     frames = Latest()
-    future = worker.submit(replace(job, watch=frames.put))
+    return await handed_on(worker.submit(replace(job, watch=frames.put)), frames, deliver)
+
+
+async def handed_on(
+    future: "Future[Outcome[Result]]", frames: Latest, deliver: Callable[[Frame], Awaitable[None]]
+) -> Outcome[Result]:
+    """Hands the frames of a job to `deliver` until it ends, and returns its outcome. As `followed`."""
     ended = asyncio.wrap_future(future)
     ended.add_done_callback(lambda done: frames.close())
     try:
@@ -122,7 +128,7 @@ async def followed(worker: Worker, job: Job[Result], deliver: Callable[[Frame], 
         return await ended
     finally:
         future.cancel()
-        _take_error(ended)
+        _dismiss(ended)
 
 
 async def outcome_of(future: "Future[Outcome[Result]]") -> Outcome[Result]:
@@ -134,13 +140,14 @@ async def outcome_of(future: "Future[Outcome[Result]]") -> Outcome[Result]:
     try:
         return await ended
     finally:
-        _take_error(ended)
+        _dismiss(ended)
 
 
-def _take_error(ended: "asyncio.Future[Any]") -> None:
-    """Reads the error of a job, if it has one: it is the waiting coroutine's own, or nobody's.
+def _dismiss(ended: "asyncio.Future[Any]") -> None:
+    """Sees to it that nobody misses the error of a job: it is the waiting coroutine's own, or nobody's.
 
-    A deadline ends a job and the coroutine at about the same time, and asyncio logs errors that nobody reads.
+    A deadline ends a job and the coroutine at about the same time, and asyncio logs errors that nobody reads: also one
+    that is still on its way from the worker's thread.
     """
-    if ended.done() and not ended.cancelled():
+    if not ended.cancel() and not ended.cancelled():
         ended.exception()

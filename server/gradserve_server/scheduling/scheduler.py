@@ -27,7 +27,7 @@ from typing import Any
 from gradserve_server.autograd.answer import Answer, join
 from gradserve_server.autograd.passes import Bundle, Chunk, PassKey
 from gradserve_server.autograd.program import Program, Progress
-from gradserve_server.autograd.query import Query
+from gradserve_server.autograd.query import FORWARD_COST, Query
 from gradserve_server.errors import Expired, RequestError
 from gradserve_server.models.model import Model
 from gradserve_server.scheduling.expectations import Expectations
@@ -92,6 +92,14 @@ class Share:
     def bundle(self) -> Bundle:
         """The rows with their queries."""
         return Bundle(tuple(Chunk(query, self.start, self.stop) for query in self.demand.queries))
+
+    @property
+    def cost_rows(self) -> float:
+        """What it costs, in rows with one gradient; a stylizer's are calibrated without one."""
+        demand = self.demand
+        sweeps = len({query.derivative for query in demand.queries if query.differentiates})
+        row = 1.0 if demand.run.job.model.is_stylizer else FORWARD_COST + sweeps * (1 - FORWARD_COST)
+        return (self.stop - self.start) * row
 
 
 @dataclass(frozen=True, eq=False)

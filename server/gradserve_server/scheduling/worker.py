@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import replace
-from math import inf, prod
+from math import inf
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -23,7 +23,6 @@ import torch
 
 from gradserve_server.autograd.answer import Answer
 from gradserve_server.autograd.passes import Bundle, PassKey
-from gradserve_server.autograd.query import FORWARD_COST
 from gradserve_server.errors import Expired, RequestError, Unavailable
 from gradserve_server.models.loading import ModelSpec, load
 from gradserve_server.models.model import Model
@@ -37,7 +36,7 @@ from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Outcome, Place
 from gradserve_server.scheduling.lanes import Lanes
 from gradserve_server.scheduling.launched import Launched
-from gradserve_server.scheduling.scheduler import PATIENCE, Pass, Scheduler, Share, deliver
+from gradserve_server.scheduling.scheduler import PATIENCE, Pass, Scheduler, deliver
 from gradserve_server.scheduling.threads import use_threads
 
 Result = TypeVar("Result")
@@ -308,7 +307,7 @@ class Worker:
     def _run(self, packed: Pass) -> None:
         key = packed.shares[0].demand.key
         row_seconds = self._row_seconds(key)
-        expected = sum(_rows(share) for share in packed.shares) * row_seconds
+        expected = sum(share.cost_rows for share in packed.shares) * row_seconds
         bound = self._wedged_seconds + MOST_TIMES_EXPECTED * self.admission.pace * expected
         lent = 0.0
         failure: Exception | None = None
@@ -331,7 +330,7 @@ class Worker:
             if packed.interruptible:
                 return self._lanes.run(packed.model, bundles, pause)
             rows = sum(bundle.row_count for bundle in bundles)
-            halved = self.calibrations[packed.model].halves(rows * _relative_size(key))
+            halved = self.calibrations[packed.model].halves(rows * key.relative_size)
             return self._lanes.run(packed.model, bundles, halved=halved)
 
         answers = run_isolated(
@@ -351,7 +350,7 @@ class Worker:
         self._due = inf
         for share in packed.shares:
             if (place := share.demand.run.job.place) is not None:
-                self.admission.done(place, _rows(share) * row_seconds)
+                self.admission.done(place, share.cost_rows * row_seconds)
         # With what programs computed in between, for which the device waits.
         self.admission.ran(expected, time.perf_counter() - started)
 
@@ -379,25 +378,11 @@ class Worker:
 
     def _fitting(self, key: PassKey, rows: int) -> int:
         # A row of four times the pixels takes four times the memory and the time.
-        fitting = max(1, min(rows, int(rows / _relative_size(key))))
+        fitting = max(1, min(rows, int(rows / key.relative_size)))
         return min(fitting, self._ceilings.get(key, fitting))
 
     def _row_seconds(self, key: PassKey) -> float:
-        return self.calibrations[key.model].row_seconds * _relative_size(key)
+        return self.calibrations[key.model].row_seconds * key.relative_size
 
     def _forget(self, kept: set[Model]) -> None:
         self._ceilings = {key: rows for key, rows in self._ceilings.items() if key.model in kept}
-
-
-def _rows(share: Share) -> float:
-    """Returns what a share costs, in rows with one gradient."""
-    demand = share.demand
-    sweeps = len({query.derivative for query in demand.queries if query.differentiates})
-    # A stylizer's rows are calibrated without one.
-    row = 1.0 if demand.run.job.model.is_stylizer else FORWARD_COST + sweeps * (1 - FORWARD_COST)
-    return (share.stop - share.start) * row
-
-
-def _relative_size(key: PassKey) -> float:
-    """Returns the number of pixels of a row, relative to the size that was calibrated."""
-    return prod(key.shape[-2:]) / (key.model.preprocessing.height * key.model.preprocessing.width)

@@ -1,6 +1,7 @@
 """Serves the page: its files, its bridge, and who may ask."""
 
 import ipaddress
+import socket
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Page:
     def __init__(self, listen: str, service: str, image_bytes: int) -> None:
         self._host, _, port = listen.rpartition(":")
         self.port = int(port)
+        self._socket: socket.socket | None = None
         self._channel = aio.insecure_channel(
             service, options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         )
@@ -59,19 +61,26 @@ class Page:
             application, handler_cancellation=True, access_log=None, shutdown_timeout=LAST_BYTES_SECONDS
         )
 
-    async def start(self) -> None:
-        """Listens.
+    def listen(self) -> None:
+        """Takes the address. Who opens the page before the start waits for that.
 
         Raises:
-            OSError: The address is taken.
+            OSError: It is taken.
         """
+        self._socket = socket.create_server((self._host, self.port))
+        self.port = int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Answers from now on. After `listen`."""
+        assert self._socket is not None
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self.port).start()
-        self.port = self._runner.addresses[0][1]
+        await web.SockSite(self._runner, self._socket).start()
 
     async def stop(self) -> None:
         """Ends the requests in flight and stops."""
         await self._runner.cleanup()
+        if self._socket is not None:
+            self._socket.close()
         await self._channel.close()
 
     @web.middleware

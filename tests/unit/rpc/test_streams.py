@@ -10,7 +10,7 @@ import torch
 
 from gradserve_server.autograd.program import Progress
 from gradserve_server.errors import Expired
-from gradserve_server.rpc.streams import Frame, Latest, outcome_of
+from gradserve_server.rpc.streams import Frame, Latest, handed_on, outcome_of
 
 
 def progress(step: int, preview: bool = False, value: float | None = None) -> Progress:
@@ -108,6 +108,34 @@ async def test_a_deadline_that_ends_job_and_call_at_once_leaves_no_unread_error(
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+        del future
+        gc.collect()
+    finally:
+        loop.set_exception_handler(None)
+    assert not complaints
+
+
+async def test_an_error_that_is_on_its_way_when_the_reader_goes_is_nobodys() -> None:
+    loop, complaints = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda loop, context: complaints.append(context))
+    reading = asyncio.Event()
+
+    async def deliver(frame: Frame) -> None:
+        reading.set()
+        await asyncio.Event().wait()
+
+    try:
+        future: Future = Future()
+        frames = Latest()
+        waiting = asyncio.ensure_future(handed_on(future, frames, deliver))
+        frames.put(progress(1))
+        await reading.wait()
+        waiting.cancel()
+        # After the call's own end, and before the loop hands it over.
+        future.set_exception(Expired("the deadline passed"))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await asyncio.sleep(0)
         del future
         gc.collect()
     finally:

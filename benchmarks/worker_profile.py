@@ -39,8 +39,10 @@ TORCH = re.compile(
 )
 """Libraries of torch's; code in no file is what oneDNN generates."""
 SAMPLE = re.compile(r"\s*(\d+)\s+[0-9a-f]+ (.*) \((.*)\)")
-MOST = 12
+MOST = 5
 """Of the functions outside torch, so many are listed."""
+LEAST = 0.001
+"""Libraries outside torch with a smaller part are not."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def parts(samples: Sequence[Sample]) -> tuple[set[int], float, dict[str, float]]
     outside = [sample for sample in samples if sample.thread in computing and not sample.of_torch]
     libraries = Counter(sample.library for sample in outside)
     functions = Counter(f"{sample.function} ({sample.library})" for sample in outside)
-    rest = {f"{name}, in all": count for name, count in libraries.most_common()} | dict(functions.most_common(MOST))
+    rest = {f"{name}, in all": count for name, count in libraries.most_common() if count >= LEAST * whole}
+    rest |= functions.most_common(MOST)
     return computing, len(outside) / whole, {what: count / whole for what, count in rest.items()}
 
 

@@ -163,7 +163,8 @@ class _Bench:
         wanted = method.superpixels
         segments = torch.from_numpy(segmented(self._fitted, wanted.count)).to(self.model.device) if wanted else None
         target = class_score(EGYPTIAN_CAT)
-        return method.explain(subject_of(self._rows, target, model=self.model, segments=segments))
+        # A copy, because passes compute the very same rows once, whoever asks for them.
+        return method.explain(subject_of(self._rows.clone(), target, model=self.model, segments=segments))
 
     def _forward(self) -> float:
         """Returns the seconds a bare forward takes a row, in a pass of the calibrated size."""

@@ -207,7 +207,7 @@ async def overload(ask: Ask, address: str, process: int, multiple: float, second
 async def at_knee(ask: Ask, address: str, seconds: float, usual: Usual) -> float:
     """Returns the answers a second of a server that is offered as many as at its knee, watched as under overload.
 
-    To be measured before and after it: on a machine that others share, what the knee was a while ago says little.
+    Never more than are offered, so that it is no bar: where it is less, the machine is slower than it was at the knee.
     """
     with probing(address):
         return summary(await offer(ask, even(usual.answered, seconds))).answered

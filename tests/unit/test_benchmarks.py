@@ -135,7 +135,7 @@ def test_each_thread_is_counted_by_itself() -> None:
         ready.wait()
         waiting.wait()
 
-    threads = [threading.Thread(target=work) for work in (burn, wait)]
+    threads = [threading.Thread(target=work, daemon=True) for work in (burn, wait)]
     for thread in threads:
         thread.start()
     ready.wait()

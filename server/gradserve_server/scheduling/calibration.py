@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from gradserve_server.autograd.objective import class_score
-from gradserve_server.autograd.passes import Bundle, Chunk
+from gradserve_server.autograd.passes import Bundle, Chunk, run
 from gradserve_server.autograd.query import Query
 from gradserve_server.models.model import Model
 from gradserve_server.scheduling.lanes import Lanes
@@ -26,8 +26,8 @@ MOST_ROWS = 256
 """Rows of a pass at most: an H100, too, is as good as with more, and they would take tens of gigabytes."""
 
 TOGETHER = 1.1
-"""A pass is halved though that takes so many times as long here, where nothing else runs: beside threads that decode
-and answer, cores that share each operation lose twice as much as those that have a half each."""
+"""Two passes are run at once though that takes so many times as long here, where nothing else runs: beside threads that
+decode and answer, cores that share each operation lose twice as much as those that have a pass each."""
 
 MOST_PASSES = 3
 """Passes of one size to measure, after a first one that warms up; the fastest counts."""
@@ -44,13 +44,13 @@ class CalibrationPoint:
         rows: Rows in the pass.
         forward_ms: Milliseconds of a forward.
         gradient_ms: Milliseconds of a forward and a backward; 0 for a stylizer, which nobody differentiates.
-        halved: Whether it is run in halves, side by side: a pass that nothing interrupts.
+        beside: Whether these rows are as good in two passes of half of them, at once, and were measured so.
     """
 
     rows: int
     forward_ms: float
     gradient_ms: float
-    halved: bool
+    beside: bool
 
     @property
     def most_ms(self) -> float:
@@ -85,13 +85,13 @@ class Calibration:
     def short_pass_rows(self) -> int:
         """Rows of a pass that takes hardly longer than one of a single row: many on a GPU, one on most CPUs."""
         first, *others = (point for point in self.points if point.rows <= self.pass_rows)
-        # Short passes are those that are interrupted, which are not halved.
-        found = (point.rows for point in others if point.most_ms <= SHORT * first.most_ms and not point.halved)
+        # Short passes are those that are interrupted, which have all cores.
+        found = (point.rows for point in others if point.most_ms <= SHORT * first.most_ms and not point.beside)
         return max(found, default=first.rows)
 
-    def halves(self, rows: float) -> bool:
-        """Returns whether a pass of so many rows, of the size that was calibrated, is run in halves."""
-        return next((point.halved for point in reversed(self.points) if point.rows <= rows), False)
+    def beside(self, rows: float) -> bool:
+        """Returns whether so many rows, of the size that was calibrated, are for two passes at once."""
+        return next((point.beside for point in reversed(self.points) if point.rows <= rows), False)
 
 
 def calibrate(
@@ -106,7 +106,7 @@ def calibrate(
 
     Args:
         model: The model.
-        lanes: What runs passes, halved where that is measured to be as good.
+        lanes: What runs passes, two at once where that is measured to be as good.
         pass_rows: Rows per pass, where an operator has chosen them: then only their cost is measured.
         seconds: When to stop trying larger passes. The first of each size does not count: on a GPU it takes long. The
             curve also ends once they are no better, or do not run.
@@ -174,12 +174,12 @@ def _measure(model: Model, rows: int, lanes: Lanes) -> CalibrationPoint:
     size = (rows, 3, model.preprocessing.height, model.preprocessing.width)
     # Noise, because arithmetic on constants can be faster than on images.
     images = torch.rand(size, dtype=model.dtype, generator=torch.Generator().manual_seed(0)).to(model.device)
-    ways = (False, True) if rows > 1 and lanes.can_halve(model) else (False,)
+    ways = (False, True) if rows > 1 and lanes.count(model) > 1 else (False,)
 
     def milliseconds(query: Query) -> list[float]:
         """The fastest pass of each way; by turns, so that what else the machine does falls on all."""
-        bundles = [Bundle((Chunk(query, 0, rows),))]
-        works = [partial(lanes.run, model, bundles, halved=halved) for halved in ways]
+        bundle = Bundle((Chunk(query, 0, rows),))
+        works = [partial(_run_beside if beside else _run, model, bundle, lanes) for beside in ways]
         for work in works:
             _timed(work, model.device)
         measured: list[list[float]] = []
@@ -189,11 +189,20 @@ def _measure(model: Model, rows: int, lanes: Lanes) -> CalibrationPoint:
 
     forward = milliseconds(Query(images, logits=True))
     gradient = [0.0] * len(ways) if model.is_stylizer else milliseconds(Query(images, class_score(0)))
-    # Halves leave this thread with its part.
+    # What was run beside leaves this thread with its part.
     torch.set_num_threads(threads)
-    whole, *halved = forward if model.is_stylizer else gradient
-    way = int(any(one <= TOGETHER * whole for one in halved))
+    whole, *beside = forward if model.is_stylizer else gradient
+    way = int(any(one <= TOGETHER * whole for one in beside))
     return CalibrationPoint(rows, forward[way], gradient[way], ways[way])
+
+
+def _run(model: Model, bundle: Bundle, lanes: Lanes) -> None:
+    lanes.run(model, [bundle])
+
+
+def _run_beside(model: Model, bundle: Bundle, lanes: Lanes) -> None:
+    first, second = bundle.cut(bundle.row_count // 2)
+    lanes.together(lambda: run(model, [first]), lambda: run(model, [second]))
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:

@@ -85,7 +85,7 @@ class Usage:
 
     Attributes:
         queue_seconds: From its arrival to the start of its first pass.
-        compute_seconds: Total duration of its passes, shared ones counted in full.
+        compute_seconds: How long passes of its were run, shared ones counted in full, two at once as one.
         passes: Number of its passes.
         rows: Total number of rows in those passes, those of other jobs included.
         programs: Total number of programs in those passes, those of other jobs included.
@@ -96,10 +96,18 @@ class Usage:
     passes: int = 0
     rows: int = 0
     programs: int = 0
+    _counted: tuple[float, float] = field(default=(-inf, -inf), init=False, repr=False, compare=False)
 
-    def add(self, seconds: float, rows: int, programs: int) -> None:
-        """Counts a pass."""
-        self.compute_seconds += seconds
+    def add(self, ended: float, seconds: float, rows: int, programs: int) -> None:
+        """Counts a pass. Of two the one that ended first is counted first."""
+        began = ended - seconds
+        first, last = self._counted
+        if began >= last:
+            self.compute_seconds += seconds
+            self._counted = began, ended
+        else:
+            self.compute_seconds += ended - last + max(0.0, first - began)
+            self._counted = min(first, began), ended
         self.passes += 1
         self.rows += rows
         self.programs += programs

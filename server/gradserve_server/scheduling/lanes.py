@@ -1,4 +1,4 @@
-"""Two halves of a pass at once, each on half of the cores."""
+"""Two threads that compute, each on half of the cores, or one of them on all."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -9,7 +9,6 @@ from typing import TypeVar
 import torch
 
 from gradserve_server.autograd.answer import Answer
-from gradserve_server.autograd.halves import run_halves
 from gradserve_server.autograd.passes import Bundle, run
 from gradserve_server.models.model import Model
 from gradserve_server.scheduling.threads import use_threads
@@ -18,65 +17,69 @@ Result = TypeVar("Result")
 
 
 class Lanes:
-    """Runs passes for the thread that made its first one: whole on all of torch's threads, or in halves.
-
-    Between two passes that thread computes with as many threads as it had for the last one: after halves more of them
-    would only wake to wait.
+    """The first lane is the thread that uses this; the second one's is made when there is something for it.
 
     Args:
-        threads: Number of torch's threads. With one there is nothing to halve.
-        name: Of the thread for second halves.
+        threads: Number of torch's threads. With one there is no second lane.
+        name: Of the second lane's thread.
     """
 
     def __init__(self, threads: int, name: str) -> None:
         self._threads = threads
         self._name = name
-        self._second: SimpleQueue[Callable[[], None] | None] | None = None
+        self._queue: SimpleQueue[Callable[[], object] | None] | None = None
+        self._lock = threading.Lock()
 
-    def can_halve(self, model: Model) -> bool:
-        """Returns whether there is a second lane for a model's passes. A GPU does many rows at once by itself."""
-        return self._threads > 1 and model.device.type == "cpu"
+    def count(self, model: Model) -> int:
+        """Returns how many lanes there are for a model's passes. A GPU does many rows at once by itself."""
+        return 2 if self._threads > 1 and model.device.type == "cpu" else 1
 
     def run(
-        self, model: Model, bundles: Sequence[Bundle], pause: Callable[[], None] = lambda: None, *, halved: bool = False
+        self, model: Model, bundles: Sequence[Bundle], pause: Callable[[], None] = lambda: None
     ) -> list[tuple[Answer, ...]]:
-        """Runs one pass: see `passes.run`. One that is halved has no pauses."""
+        """Runs one pass in the first lane, on all cores: see `passes.run`. The second must have nothing to do."""
         torch.set_num_threads(self._threads)
-        if halved and self.can_halve(model):
-            return run_halves(model, bundles, self._together)
         return run(model, bundles, pause)
 
-    def close(self) -> None:
-        """Ends the second lane's thread, if there is one. No pass may run or follow."""
-        if self._second is not None:
-            self._second.put(None)
-
-    def _together(self, first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Result, Result]:
-        # Here, as what cannot be divided has all.
+    def share(self) -> None:
+        """Leaves the second lane its part of the cores. In the first."""
         torch.set_num_threads(self._threads - self._threads // 2)
+
+    def second(self, task: Callable[[], object]) -> None:
+        """Runs something in the second lane, after what it was given before. From any thread."""
+        with self._lock:
+            if self._queue is None:
+                self._queue = SimpleQueue()
+                # A daemon, as one that hangs must not hold the process.
+                threading.Thread(target=self._serve, args=(self._queue,), name=self._name, daemon=True).start()
+            self._queue.put(task)
+
+    def together(self, first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Result, Result]:
+        """Runs two things at once, one in each lane, and returns what both did. In the first."""
+        self.share()
         other: Future[Result] = Future()
-        self._queue().put(lambda: _settle(other, second))
+        self.second(lambda: _settle(other, second))
         try:
             done = first()
         finally:
-            # Not before: what fails is run again, and would meet it.
+            # Not before: what fails is tried again, and would meet it.
             failed = other.exception()
         if failed is not None:
             raise failed
         return done, other.result()
 
-    def _queue(self) -> "SimpleQueue[Callable[[], None] | None]":
-        if self._second is None:
-            self._second = SimpleQueue()
-            # A daemon, as one that hangs must not hold the process.
-            threading.Thread(target=self._serve, args=(self._second,), name=self._name, daemon=True).start()
-        return self._second
+    def close(self) -> None:
+        """Ends the second lane's thread, if there is one, once it has done what it was given."""
+        with self._lock:
+            if self._queue is not None:
+                self._queue.put(None)
+                self._queue = None
 
-    def _serve(self, queue: "SimpleQueue[Callable[[], None] | None]") -> None:
+    def _serve(self, queue: "SimpleQueue[Callable[[], object] | None]") -> None:
         use_threads(self._threads // 2)
         with torch.no_grad():
-            while (half := queue.get()) is not None:
-                half()
+            while (task := queue.get()) is not None:
+                task()
 
 
 def _settle(future: "Future[Result]", function: Callable[[], Result]) -> None:

@@ -19,9 +19,10 @@ and a tenant fills no more than one while others come who ask for little.
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 from gradserve_server.autograd.answer import Answer, join
@@ -69,6 +70,10 @@ class _Demand:
         return len(self.queries[0].rows)
 
     @property
+    def waiting(self) -> int:
+        return self.row_count - self.handed_out
+
+    @property
     def couples_rows(self) -> bool:
         return any(query.couples_rows for query in self.queries)
 
@@ -110,6 +115,11 @@ class Pass:
     shares: tuple[Share, ...]
 
     @property
+    def key(self) -> PassKey:
+        """What agrees in it."""
+        return self.shares[0].demand.key
+
+    @property
     def bundles(self) -> tuple[Bundle, ...]:
         """The rows and their queries."""
         return tuple(share.bundle for share in self.shares)
@@ -138,6 +148,7 @@ class Scheduler:
         row_seconds: What a row of a pass with a given key costs the device: the measure of tenants' shares.
         job_seconds: About what all of a job costs the device.
         short_rows: Largest number of rows of a short pass with a given key; None where passes need not be short.
+        lanes: Number of passes at once that are to share so many interactive rows with a given key.
         abandoned: Called with the reason, `cancelled` or `deadline`, for each job dropped before it ended.
         clock: Monotonic seconds.
     """
@@ -148,6 +159,7 @@ class Scheduler:
         row_seconds: Callable[[PassKey], float] = lambda key: 1.0,
         job_seconds: Callable[[Job[Any]], float] = lambda job: job.rows,
         short_rows: Callable[[PassKey], int] | None = None,
+        lanes: Callable[[PassKey, int], int] = lambda key, rows: 1,
         abandoned: Callable[[str], None] = lambda reason: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -155,6 +167,7 @@ class Scheduler:
         self._row_seconds = row_seconds
         self._job_seconds = job_seconds
         self._short_rows = short_rows or row_budget
+        self._lanes = lanes
         self._fairness = Fairness()
         self._expectations = Expectations()
         self._abandoned = abandoned
@@ -167,6 +180,11 @@ class Scheduler:
         """Whether any program is live."""
         return bool(self._runs)
 
+    @property
+    def urgent_rows(self) -> int:
+        """Number of rows of interactive jobs that no pass has yet."""
+        return _urgent_rows(self._unserved())
+
     def add(self, job: Job[Any], future: "Future[Outcome[Any]]", program: Program[Any]) -> None:
         """Takes in a program and runs it up to its first queries."""
         run = _Run(job, future, program)
@@ -178,32 +196,37 @@ class Scheduler:
         self._advance(run, None)
 
     def next_pass(self) -> Pass | None:
-        """Packs the next pass, or returns None when nobody waits for one."""
+        """Packs the next pass, one lane's part of what interactive jobs wait for; None when nobody waits for one."""
         self._drop_abandoned()
         ready = self._ready()
-        return self._packed(ready, ready) if ready else None
+        return self._packed(ready, ready, divided=True) if ready else None
 
-    def urgent_pass(self) -> Pass | None:
+    def urgent_pass(self, *, divided: bool = False, most_rows: int | None = None) -> Pass | None:
         """Packs a pass of interactive jobs alone, or returns None where none waits or the turn is an iterative one's.
 
-        It may be asked for while a pass of iterative jobs is run.
+        It may be asked for while another pass is run: one of iterative jobs, or one in another lane.
+
+        Args:
+            divided: Whether to leave other lanes their part of the rows.
+            most_rows: How many to take at most, where they are divided already.
         """
         self._drop_abandoned()
         ready = self._ready()
         urgent = [demand for demand in ready if demand.run.job.priority is Priority.INTERACTIVE]
         if not urgent or next(self._in_turns(ready)) not in urgent:
             return None
-        return self._packed(ready, urgent)
+        return self._packed(ready, urgent, divided=divided, part=most_rows)
 
     def settle(self, done: Pass, answers: Sequence[tuple[Answer, ...] | Exception], seconds: float) -> None:
         """Takes the answers to a pass, one entry for each share, and advances the programs that have all of theirs.
 
         An entry that is an exception ends its program and no other.
         """
+        now = self._clock()
         for run in dict.fromkeys(share.demand.run for share in done.shares):
             if not run.usage.passes:
-                run.usage.queue_seconds = max(0.0, self._clock() - seconds - run.job.arrived)
-            run.usage.add(seconds, done.row_count, done.program_count)
+                run.usage.queue_seconds = max(0.0, now - seconds - run.job.arrived)
+            run.usage.add(now, seconds, done.row_count, done.program_count)
             if run.job.passed is not None:
                 run.job.passed(run.job.arrived, seconds, done.row_count, done.program_count)
         for share, answer in zip(done.shares, answers, strict=True):
@@ -225,7 +248,9 @@ class Scheduler:
     def _ready(self) -> list[_Demand]:
         return sorted(self._unserved(), key=lambda demand: demand.rank)
 
-    def _packed(self, ready: Sequence[_Demand], eligible: Sequence[_Demand]) -> Pass:
+    def _packed(
+        self, ready: Sequence[_Demand], eligible: Sequence[_Demand], *, divided: bool, part: int | None = None
+    ) -> Pass:
         limits = self._limits(ready)
         key: PassKey | None = None
         shares: list[Share] = []
@@ -233,9 +258,11 @@ class Scheduler:
         for demand in self._in_turns(eligible):
             if key is None:
                 key = demand.key
+                if divided and demand.run.job.priority is Priority.INTERACTIVE:
+                    part = self._part(key, eligible)
             if demand.key != key:
                 continue
-            room = limits(demand) - taken
+            room = (limits(demand) if part is None else min(limits(demand), part)) - taken
             start = demand.handed_out
             if not shares and demand.couples_rows:
                 # Never in parts: as the first it takes all it needs.
@@ -252,10 +279,16 @@ class Scheduler:
         self._note_order(ready, shares)
         return Pass(shares[0].demand.key.model, tuple(shares))
 
+    def _part(self, key: PassKey, eligible: Sequence[_Demand]) -> int | None:
+        """Returns how many rows a lane takes of those that several share: fewer and fewer, so that all end together."""
+        rows = min(_urgent_rows(demand for demand in eligible if demand.key == key), self._row_budget(key))
+        lanes = self._lanes(key, rows)
+        return ceil(rows / lanes) if lanes > 1 else None
+
     def _unserved(self) -> Iterator[_Demand]:
         for run in self._runs:
             for demand in run.demands:
-                if demand.handed_out < demand.row_count:
+                if demand.waiting:
                     yield demand
 
     def _limits(self, ready: Sequence[_Demand]) -> Callable[[_Demand], int]:
@@ -264,7 +297,7 @@ class Scheduler:
         interactive = self._expectations.anybody(now)
         waiting: Counter[str] = Counter()
         for demand in ready:
-            waiting[demand.run.job.tenant] += demand.row_count - demand.handed_out
+            waiting[demand.run.job.tenant] += demand.waiting
 
         def limit(demand: _Demand) -> int:
             job, short = demand.run.job, self._short_rows(demand.key)
@@ -343,6 +376,10 @@ def deliver(future: "Future[Outcome[Any]]", end: Outcome[Any] | Exception) -> No
         future.set_result(end)
     else:
         future.set_exception(end)
+
+
+def _urgent_rows(demands: Iterable[_Demand]) -> int:
+    return sum(demand.waiting for demand in demands if demand.run.job.priority is Priority.INTERACTIVE)
 
 
 def _demands(run: _Run, queries: tuple[Query, ...]) -> list[_Demand]:

@@ -1,42 +1,43 @@
 """The one thread that owns a device: it measures models, runs passes and advances programs.
 
 On a CPU a second thread that runs torch operations makes a second OpenMP team, and every pass pays for it; on a GPU one
-thread keeps the order of kernels. So no other thread of the process may call torch, but two: the second lane, when this
-thread has given it half of a pass and half of its cores; and one that loads models while this one serves. That takes no
-second core, so that it makes no team.
+thread keeps the order of kernels. So no other thread of the process may call torch, but two: the second lane, while
+this thread leaves it half of the cores; and one that loads models while this one serves. That takes no second core, so
+that it makes no team.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import torch
 
 from gradserve_server.autograd.answer import Answer
-from gradserve_server.autograd.passes import Bundle, PassKey
+from gradserve_server.autograd.passes import Bundle, PassKey, run
 from gradserve_server.errors import Expired, RequestError, Unavailable
-from gradserve_server.models.loading import ModelSpec, load
+from gradserve_server.models.loading import ModelSpec
 from gradserve_server.models.model import Model
-from gradserve_server.models.stylizer import StylizerSpec, load_stylizer
+from gradserve_server.models.stylizer import StylizerSpec
 from gradserve_server.observability.metrics import Metrics
 from gradserve_server.scheduling.admission import Admission, Bounds
-from gradserve_server.scheduling.calibration import Calibration, calibrate, warm_up
+from gradserve_server.scheduling.calibration import Calibration
 from gradserve_server.scheduling.calibration_cache import CalibrationCache
+from gradserve_server.scheduling.dispatch import Dispatch, Lane
 from gradserve_server.scheduling.inputs import Inputs
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Outcome, Place
 from gradserve_server.scheduling.lanes import Lanes
 from gradserve_server.scheduling.launched import Launched
-from gradserve_server.scheduling.scheduler import PATIENCE, Pass, Scheduler, deliver
+from gradserve_server.scheduling.loader import Loader
+from gradserve_server.scheduling.pass_sizes import PassSizes
+from gradserve_server.scheduling.scheduler import Pass, Scheduler, deliver
 from gradserve_server.scheduling.threads import use_threads
 
 Result = TypeVar("Result")
@@ -73,12 +74,6 @@ class Worker:
         wedged_seconds: float = inf,
     ) -> None:
         self._device = device
-        self.calibrations: WeakKeyDictionary[Model, Calibration] = WeakKeyDictionary()
-        """By model, once loaded."""
-        self._known: dict[object, Calibration] = {}
-        # What an operator chose is no finding.
-        kept = calibration_cache if pass_rows is None else None
-        self._cache = None if kept is None else CalibrationCache(kept, _THREADS)
         self._metrics = metrics
         self.admission = Admission(
             bounds or Bounds(),
@@ -86,27 +81,28 @@ class Worker:
             changed=lambda priority, seconds: metrics.queued_seconds.labels(priority.name.lower()).set(seconds),
         )
         """The places of all requests; who has none yet gets one on submission."""
-        self._pass_rows = pass_rows
-        self._ceilings: dict[PassKey, int] = {}
         self._launched = Launched()
         self._inputs = Inputs()
         self._lanes = Lanes(_THREADS, f"worker-{device}-lane")
-        self._inbox: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._sizes = PassSizes(self._lanes)
         self._futures: dict[Future[Outcome[Any]], None] = {}
-        self._due = inf
         self._wedged_seconds = wedged_seconds
         self._stopping = False
         self._failed: BaseException | None = None
         self._scheduler = Scheduler(
-            self._row_budget,
-            self._row_seconds,
+            self._sizes.most_rows,
+            self._sizes.row_seconds,
             lambda job: self.expected_seconds(job.model, job.rows),
-            self._short_rows,
+            self._sizes.short_rows,
+            self._sizes.lanes,
             abandoned=lambda reason: metrics.abandoned.labels(reason).inc(),
         )
+        self._dispatch = Dispatch(self._scheduler, self._lanes, self._sizes, self._run, self._fail)
         self._settled = threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"worker-{device}", daemon=True)
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix=f"loader-{device}", initializer=lambda: use_threads(1))
+        # What an operator chose is no finding.
+        cache = CalibrationCache(calibration_cache, _THREADS) if calibration_cache and pass_rows is None else None
+        self._loader = Loader(device, self._lanes, self._measured, pass_rows, cache)
 
     def start(self) -> None:
         """Starts the thread. Loads come after."""
@@ -117,8 +113,8 @@ class Worker:
         """Refuses new jobs, finishes live ones, ends the thread and waits for it."""
         self._stopping = True
         # A load in progress asks the worker's thread for its measurements.
-        self._loader.shutdown(cancel_futures=True)
-        self._inbox.put(None)
+        self._loader.stop()
+        self._dispatch.stop()
         # One that hangs is left behind; it ends with the process.
         while self._thread.is_alive() and not self.overdue:
             self._thread.join(timeout=0.1)
@@ -127,6 +123,11 @@ class Worker:
     def alive(self) -> bool:
         """Whether the thread serves jobs."""
         return self._thread.is_alive() and self._failed is None
+
+    @property
+    def calibrations(self) -> Mapping[Model, Calibration]:
+        """What passes cost, by model, once loaded."""
+        return self._sizes.calibrations
 
     @property
     def live(self) -> int:
@@ -139,7 +140,7 @@ class Worker:
 
         What it may take is what calibration and the pace of late say, many times over, and `wedged_seconds` more.
         """
-        return time.monotonic() > self._due
+        return time.monotonic() > self._dispatch.due
 
     def abandon(self, error: RequestError) -> None:
         """Counts the thread as failed, whatever it does, and ends all jobs with `error`. From any thread."""
@@ -155,12 +156,12 @@ class Worker:
         Raises (in the future):
             ModelLoadError: It cannot be loaded.
         """
-        return self._loader.submit(self._load, spec)
+        return self._loader.load(spec, self._loaded)
 
     def forget(self, models: Iterable[Model]) -> None:
         """Lets go of all that is remembered of models other than these, so that their memory is free."""
         kept = set(models)
-        self._inbox.put(lambda: self._forget(kept))
+        self._dispatch.between_passes(lambda: self._sizes.forget(kept))
 
     def submit(self, job: Job[Result]) -> "Future[Outcome[Result]]":
         """Runs a job and returns its outcome. Cancelling the future drops the job at its next step.
@@ -190,7 +191,7 @@ class Worker:
         future: Future[Outcome[Result]] = Future()
         self._futures[future] = None
         future.add_done_callback(lambda future: self._left(job, future, held=held))
-        self._inbox.put(lambda: self._admit(job, future))
+        self._dispatch.take(lambda lane: self._admit(job, future, lane))
         return future
 
     def expected_seconds(self, model: Model, rows: float) -> float:
@@ -208,50 +209,17 @@ class Worker:
         if not future.cancelled() and future.exception() is None:
             self._metrics.queue_seconds.labels(priority).observe(future.result().usage.queue_seconds)
 
-    def _call(self, function: Callable[[], Result]) -> "Future[Result]":
-        future: Future[Result] = Future()
-
-        def call() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(function())
-            except Exception as error:
-                future.set_exception(error)
-
-        self._inbox.put(call)
-        return future
-
     # What follows runs in the loader's thread.
 
-    def _load(self, spec: ModelSpec | StylizerSpec) -> Model:
-        started = time.perf_counter()
-        gpu = "cuda:0" if torch.cuda.is_available() else "cpu"
-        device = torch.device(gpu if self._device == "auto" else self._device)
-        if isinstance(spec, StylizerSpec):
-            model, options = load_stylizer(spec, device), ""
-        else:
-            model, options = load(spec, device), str(spec.options)
-        size = (model.preprocessing.height, model.preprocessing.width)
-        # Of the same architecture, so of the same cost.
-        network = (model.name, model.architecture, options, model.dtype, size, len(model.layers))
-        known = self._known.get(network) or (self._cache.read(model) if self._cache else None)
-        if known is None:
-            known = calibrate(model, self._lanes, self._pass_rows, measured=self._measured)
-            if self._cache is not None:
-                self._cache.write(model, known)
-        else:
-            self._measured(lambda: warm_up(model, self._lanes))
-        self._known[network] = calibration = known
-        self.calibrations[model] = calibration
-        self._metrics.model_load_seconds.labels(model.name).set(time.perf_counter() - started)
+    def _loaded(self, model: Model, calibration: Calibration, seconds: float) -> None:
+        self._sizes.calibrations[model] = calibration
+        self._metrics.model_load_seconds.labels(model.name).set(seconds)
         self._metrics.calibrated_pass_rows.labels(model.name).set(calibration.pass_rows)
         self._metrics.calibrated_row_seconds.labels(model.name).set(calibration.row_seconds)
-        return model
 
     def _measured(self, measurement: Callable[[], Result]) -> Result:
         """Runs a measurement in the worker's thread, between two passes."""
-        future = self._call(measurement)
+        future = self._dispatch.between_passes(measurement)
         while True:
             try:
                 return future.result(timeout=1)
@@ -259,34 +227,27 @@ class Worker:
                 if not self.alive:
                     raise Unavailable("the worker failed") from None
 
-    # What follows runs in the worker's thread.
+    # What follows runs in the lanes' threads, the worker's own being the first.
 
     def _main(self) -> None:
         use_threads(_THREADS)
         self._settled.set()
         try:
             with torch.no_grad():
-                while self._serve():
+                while self._dispatch.serve() and self._failed is None:
                     pass
         except BaseException as error:
-            log.critical("the worker of device %s failed", self._device, exc_info=error)
-            self._failed = error
-            self._scheduler.abandon(Unavailable("the worker failed"))
+            self._fail(error)
         finally:
             self._lanes.close()
 
-    def _serve(self) -> bool:
-        """Takes in what arrived, waiting for it only while idle, runs one pass, and says whether to go on."""
-        while not (self._inbox.empty() and self._scheduler.busy):
-            if self._stopping and self._inbox.empty():
-                return False
-            if (received := self._inbox.get()) is not None:
-                received()
-        if (packed := self._scheduler.next_pass()) is not None:
-            self._run(packed)
-        return True
+    def _fail(self, error: BaseException) -> None:
+        log.critical("the worker of device %s failed", self._device, exc_info=error)
+        self._failed = error
+        with self._dispatch.turn:
+            self._scheduler.abandon(Unavailable("the worker failed"))
 
-    def _admit(self, job: Job[Any], future: "Future[Outcome[Any]]") -> None:
+    def _admit(self, job: Job[Any], future: "Future[Outcome[Any]]", lane: Lane) -> None:
         if future.cancelled():
             self._metrics.abandoned.labels("cancelled").inc()
             return
@@ -294,7 +255,7 @@ class Worker:
             self._metrics.abandoned.labels("deadline").inc()
             deliver(future, Expired("the deadline passed before the answer was ready"))
             return
-        self._due = time.monotonic() + self._wedged_seconds
+        lane.due = time.monotonic() + self._wedged_seconds
         try:
             program = job.start(*(self._inputs.tensor(array, job.model, job.tenant) for array in job.inputs))
         except Exception as error:
@@ -302,12 +263,15 @@ class Worker:
         else:
             self._scheduler.add(job, future, program)
         finally:
-            self._due = inf
+            lane.due = inf
 
-    def _run(self, packed: Pass) -> None:
-        key = packed.shares[0].demand.key
-        row_seconds = self._row_seconds(key)
+    def _run(self, packed: Pass, lane: Lane) -> None:
+        key = packed.key
+        row_seconds = self._sizes.row_seconds(key)
         expected = sum(share.cost_rows for share in packed.shares) * row_seconds
+        if lane.beside:
+            # Of a device that another pass is run on.
+            expected *= self._lanes.count(packed.model)
         bound = self._wedged_seconds + MOST_TIMES_EXPECTED * self.admission.pace * expected
         lent = 0.0
         failure: Exception | None = None
@@ -315,28 +279,29 @@ class Worker:
         def pause() -> None:
             nonlocal lent, failure
             left = time.perf_counter()
+            lane.due = inf
             try:
-                self._serve_urgent()
+                self._dispatch.serve_urgent()
             except Exception as error:
                 # No fault of this pass, which would else be blamed.
                 failure = error
             lent += time.perf_counter() - left
-            self._due = time.monotonic() + bound
+            lane.due = time.monotonic() + bound
 
         started = time.perf_counter()
-        self._due = time.monotonic() + bound
+        lane.due = time.monotonic() + bound
 
         def compute(bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
+            if lane.beside:
+                return run(packed.model, bundles)
             if packed.interruptible:
                 return self._lanes.run(packed.model, bundles, pause)
-            rows = sum(bundle.row_count for bundle in bundles)
-            halved = self.calibrations[packed.model].halves(rows * key.relative_size)
-            return self._lanes.run(packed.model, bundles, halved=halved)
+            return self._lanes.run(packed.model, bundles)
 
         answers = run_isolated(
             compute,
             packed.bundles,
-            out_of_memory=lambda rows: self._lower_ceiling(key, rows),
+            out_of_memory=lambda rows: self._ran_out(key, rows),
         )
         if failure is not None:
             raise failure
@@ -346,43 +311,16 @@ class Worker:
         self._metrics.pass_rows.observe(packed.row_count)
         self._metrics.pass_programs.observe(packed.program_count)
         self._metrics.pass_seconds.observe(seconds)
-        self._scheduler.settle(packed, answers, seconds)
-        self._due = inf
+        with self._dispatch.turn:
+            self._scheduler.settle(packed, answers, seconds)
+            lane.beside = False
+        lane.due = inf
         for share in packed.shares:
             if (place := share.demand.run.job.place) is not None:
                 self.admission.done(place, share.cost_rows * row_seconds)
         # With what programs computed in between, for which the device waits.
         self.admission.ran(expected, time.perf_counter() - started)
 
-    def _serve_urgent(self) -> None:
-        """Takes in what arrived and runs passes of interactive jobs alone, no more than an iterative one waits for."""
-        self._due = inf
-        while not self._inbox.empty():
-            # None only wakes a thread that waits.
-            if (received := self._inbox.get()) is not None:
-                received()
-        for _ in range(PATIENCE):
-            if (packed := self._scheduler.urgent_pass()) is None:
-                return
-            self._run(packed)
-
-    def _lower_ceiling(self, key: PassKey, rows: int) -> None:
+    def _ran_out(self, key: PassKey, rows: int) -> None:
         self._metrics.out_of_memory.inc()
-        self._ceilings[key] = max(1, rows // 2)
-
-    def _row_budget(self, key: PassKey) -> int:
-        return self._fitting(key, self.calibrations[key.model].pass_rows)
-
-    def _short_rows(self, key: PassKey) -> int:
-        return self._fitting(key, self.calibrations[key.model].short_pass_rows)
-
-    def _fitting(self, key: PassKey, rows: int) -> int:
-        # A row of four times the pixels takes four times the memory and the time.
-        fitting = max(1, min(rows, int(rows / key.relative_size)))
-        return min(fitting, self._ceilings.get(key, fitting))
-
-    def _row_seconds(self, key: PassKey) -> float:
-        return self.calibrations[key.model].row_seconds * key.relative_size
-
-    def _forget(self, kept: set[Model]) -> None:
-        self._ceilings = {key: rows for key, rows in self._ceilings.items() if key.model in kept}
+        self._sizes.lower(key, rows)

@@ -13,7 +13,7 @@ from gradserve_server.scheduling.lanes import Lanes
 
 
 def curve(*milliseconds: float, pass_rows: int) -> Calibration:
-    points = tuple(CalibrationPoint(2**index, ms / 3, ms, halved=False) for index, ms in enumerate(milliseconds))
+    points = tuple(CalibrationPoint(2**index, ms / 3, ms, beside=False) for index, ms in enumerate(milliseconds))
     return Calibration(points, pass_rows)
 
 
@@ -35,7 +35,7 @@ def test_a_short_pass_takes_at_most_half_again_as_long_as_one_row(milliseconds, 
 
 
 def test_passes_of_a_chosen_size_are_as_short_as_they_get() -> None:
-    assert Calibration((CalibrationPoint(8, 30, 90, halved=False),), 8).short_pass_rows == 8
+    assert Calibration((CalibrationPoint(8, 30, 90, beside=False),), 8).short_pass_rows == 8
 
 
 @pytest.mark.parametrize(
@@ -78,26 +78,26 @@ def test_the_curve_ends_where_a_pass_does_not_run() -> None:
     assert [point.rows for point in found.points] == [1, 2, 4]
 
 
-def test_passes_are_halved_from_the_size_on_that_is() -> None:
-    points = [CalibrationPoint(rows, rows, 3 * rows, halved=rows in (4, 8)) for rows in (1, 2, 4, 8)]
+def test_rows_are_for_two_passes_from_the_number_on_that_is() -> None:
+    points = [CalibrationPoint(rows, rows, 3 * rows, beside=rows in (4, 8)) for rows in (1, 2, 4, 8)]
     calibration = Calibration(tuple(points), 8)
-    assert [calibration.halves(rows) for rows in (0.25, 1, 2, 3.9, 4, 6, 8, 40)] == [False] * 4 + [True] * 4
-    # Those that others may have to wait for are interrupted instead.
+    assert [calibration.beside(rows) for rows in (0.25, 1, 2, 3.9, 4, 6, 8, 40)] == [False] * 4 + [True] * 4
+    # Those that others may have to wait for have all cores.
     assert Calibration((CalibrationPoint(1, 10, 30, False), CalibrationPoint(2, 11, 33, True)), 2).short_pass_rows == 1
 
 
-def test_small_passes_are_not_halved_where_that_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passes_are_not_run_at_once_where_that_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     milliseconds = {False: 10.0, True: 20.0}
-    monkeypatch.setattr(module, "_timed", lambda work, device: milliseconds[work.keywords["halved"]])
+    monkeypatch.setattr(module, "_timed", lambda work, device: milliseconds[work.func is module._run_beside])
     model = model_of(OfFewRows(), size=8)
     with lanes(2) as two, lanes(1) as one:
-        assert not any(point.halved for point in calibrate(model, two).points)
+        assert not any(point.beside for point in calibrate(model, two).points)
         milliseconds[True] = 10.5
         first, *others = calibrate(model, two).points
-        assert not first.halved
+        assert not first.beside
         assert len(others) > 1
-        assert all(point.halved for point in others)
-        assert not any(point.halved for point in calibrate(model, one).points)
+        assert all(point.beside for point in others)
+        assert not any(point.beside for point in calibrate(model, one).points)
 
 
 def test_who_measures_goes_on_with_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_who_measures_goes_on_with_all_threads(monkeypatch: pytest.MonkeyPatch) 
     torch.set_num_threads(2)
     try:
         with torch.no_grad(), lanes(2) as two:
-            assert calibrate(model_of(OfFewRows(), size=8), two).points[-1].halved
+            assert calibrate(model_of(OfFewRows(), size=8), two).points[-1].beside
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

@@ -58,7 +58,7 @@ def quick() -> Model:
 def worker(slow: Model, quick: Model) -> Iterator[Worker]:
     running = Worker("cpu", Metrics())
     for model in (slow, quick):
-        running.calibrations[model] = Calibration((CalibrationPoint(1, 1.0, 2.0, halved=False),), 1)
+        running.calibrations[model] = Calibration((CalibrationPoint(1, 1.0, 2.0, beside=False),), 1)
     running.start()
     yield running
     running.stop()

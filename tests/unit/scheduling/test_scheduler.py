@@ -61,12 +61,13 @@ def climb(steps: int, taken: list[int] | None = None):
 class Harness:
     """A scheduler with its passes run by hand."""
 
-    def __init__(self, budget: int = 4, short: int | None = None) -> None:
+    def __init__(self, budget: int = 4, short: int | None = None, lanes: int = 1) -> None:
         self.clock = Clock()
         self.abandoned: list[str] = []
         self.scheduler = Scheduler(
             lambda key: budget,
             short_rows=None if short is None else lambda key: short,
+            lanes=lambda key, rows: lanes if rows > 1 else 1,
             abandoned=self.abandoned.append,
             clock=self.clock,
         )
@@ -178,6 +179,25 @@ def test_an_urgent_pass_is_of_interactive_jobs_alone(model) -> None:
     assert harness.scheduler.urgent_pass() is None
     # It joins others as ever.
     assert harness.scheduler.next_pass().interruptible
+
+
+def test_lanes_divide_the_rows_of_interactive_jobs(model) -> None:
+    harness = Harness(budget=8, lanes=2)
+    harness.add(model, once(13))
+    harness.add(model, once(2))
+    first = harness.scheduler.next_pass()
+    # What begins together with it takes as much as it did; what begins later half of what is left.
+    together = harness.scheduler.urgent_pass(most_rows=first.row_count)
+    later = [harness.scheduler.urgent_pass(divided=True).row_count for _ in range(3)]
+    assert (first.row_count, together.row_count, later) == (4, 4, [4, 2, 1])
+
+
+def test_iterative_jobs_are_not_divided(model) -> None:
+    harness = Harness(budget=8, lanes=2)
+    for _ in range(6):
+        harness.add(model, climb(1), Priority.ITERATIVE)
+    assert harness.scheduler.urgent_rows == 0
+    assert harness.scheduler.next_pass().row_count == 6
 
 
 def test_nobody_starves_for_urgent_passes(model) -> None:

@@ -41,7 +41,7 @@ def test_a_pass_has_all_threads_though_the_loader_has_one(monkeypatch: pytest.Mo
     model = model_of(counting, size=8, fold=False)
     counting.found.clear()
     worker = Worker("cpu", Metrics(), pass_rows=1)
-    worker.calibrations[model] = Calibration((CalibrationPoint(1, 1.0, 2.0, halved=False),), 1)
+    worker.calibrations[model] = Calibration((CalibrationPoint(1, 1.0, 2.0, beside=False),), 1)
     worker.start()
     try:
         # First of all, as at the start of a server: before the worker has run any operation.

@@ -1,0 +1,192 @@
+"""Which lane runs which pass, and when.
+
+The second lane takes passes of its own while the first is at an interactive one, as long as there are any. What must
+have all cores is the first's, and begins when the second is done: a pass of iterative jobs, one beside which nothing
+waits, a measurement. Of both, only who has the turn asks or tells the scheduler, or advances programs.
+"""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from gradserve_server.scheduling.lanes import Lanes
+from gradserve_server.scheduling.pass_sizes import PassSizes
+from gradserve_server.scheduling.scheduler import PATIENCE, Pass, Scheduler
+
+Result = TypeVar("Result")
+
+
+@dataclass(eq=False)
+class Lane:
+    """What one of the threads that compute is at.
+
+    Attributes:
+        beside: Whether it is at a pass that leaves half of the cores to the other.
+        due: When it should have finished, on the clock of `time.monotonic`.
+    """
+
+    beside: bool = False
+    due: float = inf
+
+
+class Dispatch:
+    """Gives passes to lanes.
+
+    Args:
+        scheduler: Packs passes. Only who has the turn may ask it.
+        lanes: The threads.
+        sizes: How many of them rows are for.
+        run: Runs a pass in a lane, and settles it.
+        failed: Told what the second lane could not go on after; without the turn.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        lanes: Lanes,
+        sizes: PassSizes,
+        run: Callable[[Pass, Lane], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._lanes = lanes
+        self._sizes = sizes
+        self._run = run
+        self._failed = failed
+        self.turn = threading.Lock()
+        """Who holds it may ask and tell the scheduler."""
+        self._arrived: SimpleQueue[Callable[[Lane], None] | None] = SimpleQueue()
+        """None wakes the first lane, for all else that it may do."""
+        self._errands: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._first, self._second = Lane(), Lane()
+        self._second_called = False
+        self._stopping = False
+
+    @property
+    def due(self) -> float:
+        """When the lane that is at something for longest should have finished, on the clock of `time.monotonic`."""
+        return min(self._first.due, self._second.due)
+
+    def take(self, arrived: Callable[[Lane], None]) -> None:
+        """Takes something to be done by whichever lane has the turn. From any thread."""
+        self._arrived.put(arrived)
+        if self._first.beside and not self._second_called:
+            self._second_called = True
+            self._lanes.second(self._called)
+
+    def between_passes(self, function: Callable[[], Result]) -> "Future[Result]":
+        """Runs something in the first lane, while no pass is run. From any thread."""
+        future: Future[Result] = Future()
+
+        def errand() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(function())
+            except Exception as error:
+                future.set_exception(error)
+
+        self._errands.put(errand)
+        self._arrived.put(None)
+        return future
+
+    def stop(self) -> None:
+        """Lets `serve` end when all is done. From any thread."""
+        self._stopping = True
+        self._arrived.put(None)
+
+    def serve(self) -> bool:
+        """Takes in what arrived, runs a pass or an errand, or waits for either, and says whether to go on.
+
+        In the first lane.
+        """
+        lane, errand, packed = self._first, None, None
+        with self.turn:
+            self._take_in(lane)
+            if self._errands.empty():
+                packed = self._next_pass()
+            elif not self._second.beside:
+                errand = self._errands.get()
+            # Asked for a pass, the scheduler may have dropped its last program.
+            done = not self._scheduler.busy
+        if errand is not None:
+            errand()
+        elif packed is not None:
+            self._run(packed, lane)
+        elif self._stopping and done:
+            return False
+        elif (arrived := self._arrived.get()) is not None:
+            with self.turn:
+                arrived(lane)
+        return True
+
+    def serve_urgent(self) -> None:
+        """Takes in what arrived and runs passes of interactive jobs alone, no more than an iterative one waits for.
+
+        In the first lane, in a pause of a pass of iterative jobs.
+        """
+        for _ in range(PATIENCE):
+            with self.turn:
+                self._take_in(self._first)
+                packed = self._scheduler.urgent_pass()
+            if packed is None:
+                return
+            self._run(packed, self._first)
+
+    def _next_pass(self) -> Pass | None:
+        """Returns what the first lane runs next."""
+        if self._second.beside:
+            packed = self._scheduler.urgent_pass(divided=True)
+            self._first.beside = packed is not None
+        else:
+            packed = self._scheduler.next_pass()
+            if packed is not None and (beside := self._beside(packed)) is not None:
+                self._first.beside = self._second.beside = True
+                self._lanes.second(lambda: self._serve_beside(beside))
+        if self._first.beside:
+            self._lanes.share()
+        return packed
+
+    def _beside(self, packed: Pass) -> Pass | None:
+        """Returns what the second lane begins together with a pass; None where that has all cores."""
+        rows = self._scheduler.urgent_rows
+        if packed.interruptible or not rows or self._sizes.lanes(packed.key, packed.row_count + rows) == 1:
+            return None
+        return self._scheduler.urgent_pass(most_rows=packed.row_count)
+
+    def _called(self) -> None:
+        self._second_called = False
+        self._serve_beside(None)
+
+    def _serve_beside(self, packed: Pass | None) -> None:
+        """Runs passes in the second lane, a first one that is given or not, as long as there are any beside."""
+        try:
+            packed = packed or self._pass_beside()
+            while packed is not None:
+                self._run(packed, self._second)
+                # The first may wait for this pass, or for what followed from it.
+                self._arrived.put(None)
+                packed = self._pass_beside()
+        except BaseException as error:
+            self._failed(error)
+            self._arrived.put(None)
+
+    def _pass_beside(self) -> Pass | None:
+        with self.turn:
+            if not self._first.beside:
+                return None
+            self._take_in(self._second)
+            packed = self._scheduler.urgent_pass(divided=True)
+            self._second.beside = packed is not None
+            return packed
+
+    def _take_in(self, lane: Lane) -> None:
+        with suppress(Empty):
+            while True:
+                if (arrived := self._arrived.get_nowait()) is not None:
+                    arrived(lane)

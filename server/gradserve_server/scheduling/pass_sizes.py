@@ -1,0 +1,53 @@
+"""How many rows passes have, and what these cost the device, by what was measured of each model."""
+
+from collections.abc import Container
+from weakref import WeakKeyDictionary
+
+from gradserve_server.autograd.passes import PassKey
+from gradserve_server.models.model import Model
+from gradserve_server.scheduling.calibration import Calibration
+from gradserve_server.scheduling.lanes import Lanes
+
+
+class PassSizes:
+    """Sizes and costs of passes.
+
+    Args:
+        lanes: What runs them.
+    """
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.calibrations: WeakKeyDictionary[Model, Calibration] = WeakKeyDictionary()
+        """By model, once loaded."""
+        self._lanes = lanes
+        self._ceilings: dict[PassKey, int] = {}
+
+    def most_rows(self, key: PassKey) -> int:
+        """Returns how many rows are computed at once at most."""
+        return self._fitting(key, self.calibrations[key.model].pass_rows)
+
+    def short_rows(self, key: PassKey) -> int:
+        """Returns how many rows make a pass that somebody may have to wait for."""
+        return self._fitting(key, self.calibrations[key.model].short_pass_rows)
+
+    def row_seconds(self, key: PassKey) -> float:
+        """Returns what a row costs in a full pass, with its gradient if it can have one."""
+        return self.calibrations[key.model].row_seconds * key.relative_size
+
+    def lanes(self, key: PassKey, rows: int) -> int:
+        """Returns how many passes at once are to share so many rows."""
+        beside = self.calibrations[key.model].beside(rows * key.relative_size)
+        return self._lanes.count(key.model) if beside else 1
+
+    def lower(self, key: PassKey, rows: int) -> None:
+        """Notes that so many rows were too much for the memory."""
+        self._ceilings[key] = max(1, rows // 2)
+
+    def forget(self, kept: Container[Model]) -> None:
+        """Lets go of what is remembered of other models."""
+        self._ceilings = {key: rows for key, rows in self._ceilings.items() if key.model in kept}
+
+    def _fitting(self, key: PassKey, rows: int) -> int:
+        # A row of four times the pixels takes four times the memory and the time.
+        fitting = max(1, min(rows, int(rows / key.relative_size)))
+        return min(fitting, self._ceilings.get(key, fitting))

@@ -1,0 +1,242 @@
+"""Passes in two lanes: which run at once, what has all cores, and that one lane's trouble is not the other's."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+
+import pytest
+import torch
+from tests.driving import model_of
+from torch import Tensor, nn
+
+from gradserve_server.autograd.objective import class_score
+from gradserve_server.autograd.program import ask
+from gradserve_server.autograd.query import Query
+from gradserve_server.errors import RequestError, Unavailable
+from gradserve_server.models.model import Model
+from gradserve_server.observability.metrics import Metrics
+from gradserve_server.scheduling import worker as module
+from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint
+from gradserve_server.scheduling.job import Job, Outcome, Priority
+from gradserve_server.scheduling.worker import Worker
+
+WAIT_SECONDS = 30
+BAD = 100.0
+FIRST, SECOND = "worker-cpu", "worker-cpu-lane"
+
+
+class Gated(nn.Module):
+    """Notes how many rows which thread runs with how many of torch's threads, and waits until it is let on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3)
+        self.seen: list[tuple[str, int, int]] = []
+        self.entered = threading.Semaphore(0)
+        self.opened = threading.Event()
+        self.opened.set()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        self.seen.append((threading.current_thread().name, len(rows), torch.get_num_threads()))
+        self.entered.release()
+        assert self.opened.wait(WAIT_SECONDS)
+        if (rows.detach().amax((1, 2, 3)) >= BAD).any():
+            raise ValueError("a bad row")
+        return self.layer(rows).tanh().mean((2, 3))
+
+    def begun(self, passes: int) -> None:
+        """Waits until so many passes more have begun."""
+        for _ in range(passes):
+            assert self.entered.acquire(timeout=WAIT_SECONDS)
+
+
+@pytest.fixture
+def gated() -> Gated:
+    torch.manual_seed(0)
+    return Gated()
+
+
+@pytest.fixture
+def model(gated: Gated) -> Model:
+    model = model_of(gated, size=8, fold=False)
+    gated.seen.clear()
+    gated.entered = threading.Semaphore(0)
+    return model
+
+
+@pytest.fixture
+def worker(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    monkeypatch.setattr(module, "_THREADS", 2)
+    before = torch.get_num_threads()
+    running = Worker("cpu", Metrics())
+    points = [CalibrationPoint(rows, rows, 2.0 * rows, beside=rows > 1) for rows in (1, 2, 4, 8)]
+    running.calibrations[model] = Calibration(tuple(points), 8)
+    running.start()
+    yield running
+    running.stop()
+    torch.set_num_threads(before)
+
+
+def asked(model: Model, rows: int = 1, value: float = 1.0, priority: Priority = Priority.INTERACTIVE) -> Job[Tensor]:
+    def program():
+        return (yield from ask(Query(torch.full((rows, 3, 8, 8), value), class_score(1)))).gradient
+
+    return Job(model, start=program, priority=priority)
+
+
+def together(gated: Gated, worker: Worker, *jobs: Job[Tensor]) -> list[Future[Outcome[Tensor]]]:
+    """Submits a first job, and, while its pass is held up, others. Returns theirs once that pass goes on."""
+    gated.opened.clear()
+    worker.submit(asked(jobs[0].model))
+    gated.begun(1)
+    gated.seen.clear()
+    futures = [worker.submit(job) for job in jobs]
+    gated.opened.set()
+    return futures
+
+
+def test_who_is_alone_has_all_cores(gated: Gated, model: Model, worker: Worker) -> None:
+    worker.submit(asked(model)).result(WAIT_SECONDS)
+    assert gated.seen == [(FIRST, 1, 2)]
+
+
+def test_rows_that_wait_are_shared_by_the_lanes(gated: Gated, model: Model, worker: Worker) -> None:
+    futures = together(gated, worker, *(asked(model) for _ in range(6)))
+    wait(futures, WAIT_SECONDS)
+    assert sorted(gated.seen) == [(FIRST, 3, 1), (SECOND, 3, 1)]
+
+
+def test_both_lanes_run_at_once_and_all_answers_are_right(gated: Gated, model: Model, worker: Worker) -> None:
+    gated.opened.clear()
+    futures = [worker.submit(asked(model))]
+    gated.begun(1)
+    gated.seen.clear()
+    futures += [worker.submit(asked(model, rows=20, value=value)) for value in (1.0, 2.0)]
+    gated.opened.set()
+    gated.opened = threading.Event()
+    gated.begun(2)
+    assert {(thread, threads) for thread, _, threads in gated.seen} == {(FIRST, 1), (SECOND, 1)}
+    gated.opened.set()
+    alone, first, second = [future.result(WAIT_SECONDS).result for future in futures]
+    for value, found in ((1.0, first), (2.0, second)):
+        leaf = torch.full((1, 3, 8, 8), value).requires_grad_()
+        with torch.enable_grad():
+            (expected,) = torch.autograd.grad(gated.layer(leaf).tanh().mean((2, 3))[0, 1], leaf)
+        torch.testing.assert_close(found, expected.expand(20, -1, -1, -1), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(alone, first[:1], rtol=1e-4, atol=1e-6)
+
+
+def test_who_comes_while_one_lane_computes_has_the_other(gated: Gated, model: Model, worker: Worker) -> None:
+    futures = together(gated, worker, asked(model, rows=2))
+    wait(futures, WAIT_SECONDS)
+    # One row in each lane, at once.
+    assert sorted(gated.seen) == [(FIRST, 1, 1), (SECOND, 1, 1)]
+    gated.opened = threading.Event()
+    gated.seen.clear()
+    gated.entered = threading.Semaphore(0)
+    first = worker.submit(asked(model))
+    gated.begun(1)
+    # That one has all cores: nobody else computes before it is done.
+    later = [worker.submit(asked(model)) for _ in range(3)]
+    time.sleep(0.05)
+    assert gated.seen == [(FIRST, 1, 2)]
+    gated.opened.set()
+    wait([first, *later], WAIT_SECONDS)
+    assert sum(rows for _, rows, _ in gated.seen) == 4
+
+
+def test_a_pass_of_iterative_jobs_has_all_cores(gated: Gated, model: Model, worker: Worker) -> None:
+    wait(together(gated, worker, *(asked(model, priority=Priority.ITERATIVE) for _ in range(4))), WAIT_SECONDS)
+    assert {(thread, threads) for thread, _, threads in gated.seen} == {(FIRST, 2)}
+
+
+def test_a_bad_row_fails_alone_in_either_lane(gated: Gated, model: Model, worker: Worker) -> None:
+    values = (BAD, 1.0, 2.0, 3.0, 4.0, BAD, 5.0)
+    futures = together(gated, worker, *(asked(model, value=value) for value in values))
+    wait(futures, WAIT_SECONDS)
+    assert [isinstance(future.exception(), ValueError) for future in futures] == [value == BAD for value in values]
+
+
+def test_what_is_measured_has_the_device_to_itself(gated: Gated, model: Model, worker: Worker) -> None:
+    futures = together(gated, worker, *(asked(model, rows=8) for _ in range(8)))
+    at: list[int] = []
+    measured = worker._dispatch.between_passes(lambda: at.append(sum(rows for _, rows, _ in gated.seen)) or True)
+    assert measured.result(WAIT_SECONDS)
+    # Between passes: those that began before it have ended, and others came after.
+    wait(futures, WAIT_SECONDS)
+    assert all(future.exception() is None for future in futures)
+    assert at[0] <= sum(rows for _, rows, _ in gated.seen) == 64
+
+
+def test_two_passes_at_once_count_once_as_computing(gated: Gated, model: Model, worker: Worker) -> None:
+    gated.opened.clear()
+    begun = time.monotonic()
+    future = worker.submit(asked(model, rows=4))
+    gated.begun(2)
+    time.sleep(0.2)
+    gated.opened.set()
+    usage = future.result(WAIT_SECONDS).usage
+    assert usage.passes == 2
+    assert 0.2 <= usage.compute_seconds <= time.monotonic() - begun
+
+
+def test_a_lane_that_fails_fails_the_worker(
+    gated: Gated, model: Model, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What nothing should raise: a fault in the worker itself, in the second lane.
+    run = worker._dispatch._run
+
+    def broken(packed, lane):
+        if lane is worker._dispatch._second:
+            raise RuntimeError("broken")
+        run(packed, lane)
+
+    monkeypatch.setattr(worker._dispatch, "_run", broken)
+    future = worker.submit(asked(model, rows=4))
+    assert isinstance(future.exception(WAIT_SECONDS), Unavailable)
+    assert not worker.alive
+    with pytest.raises(Unavailable):
+        worker.submit(asked(model))
+
+
+def test_it_stops_after_the_last_job_is_cancelled(gated: Gated, model: Model, worker: Worker) -> None:
+    worker.calibrations[model] = Calibration((CalibrationPoint(1, 1.0, 2.0, beside=False),), 1)
+    gated.opened.clear()
+    # Its first row is at a pass, the others wait for theirs.
+    future = worker.submit(asked(model, rows=3))
+    gated.begun(1)
+    stopping = threading.Thread(target=worker.stop, daemon=True)
+    stopping.start()
+    time.sleep(0.05)
+    assert future.cancel()
+    gated.opened.set()
+    stopping.join(WAIT_SECONDS)
+    assert not stopping.is_alive()
+
+
+def test_many_threads_ask_and_cancel_and_nobody_is_forgotten(gated: Gated, model: Model, worker: Worker) -> None:
+    ended: list[int] = []
+
+    def caller(seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(40):
+            rows, kind, cancel = (int(torch.randint(1, 6, (1,), generator=generator)) for _ in range(3))
+            priority = Priority.ITERATIVE if kind == 1 else Priority.INTERACTIVE
+            future = worker.submit(asked(model, rows=rows, priority=priority))
+            if cancel == 1 and future.cancel():
+                ended.append(0)
+                continue
+            try:
+                ended.append(len(future.result(WAIT_SECONDS).result))
+            except RequestError:
+                ended.append(0)
+
+    threads = [threading.Thread(target=caller, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_SECONDS)
+    assert len(ended) == 8 * 40
+    assert sum(ended) > 0
+    assert worker.live == 0

@@ -2,7 +2,7 @@
 
 The second lane takes passes of its own while the first is at an interactive one, as long as there are any. What must
 have all cores is the first's, and begins when the second is done: a pass of iterative jobs, one beside which nothing
-waits, a measurement. Of both, only who has the turn asks or tells the scheduler, or advances programs.
+waits or is expected, a measurement. Of both, only who has the turn asks or tells the scheduler, or advances programs.
 """
 
 import threading
@@ -14,9 +14,10 @@ from math import inf
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
+from gradserve_server.scheduling.demand import PATIENCE, Pass
 from gradserve_server.scheduling.lanes import Lanes
 from gradserve_server.scheduling.pass_sizes import PassSizes
-from gradserve_server.scheduling.scheduler import PATIENCE, Pass, Scheduler
+from gradserve_server.scheduling.scheduler import Scheduler
 
 Result = TypeVar("Result")
 
@@ -26,11 +27,11 @@ class Lane:
     """What one of the threads that compute is at.
 
     Attributes:
-        beside: Whether it is at a pass that leaves half of the cores to the other.
+        beside: The pass that it is at, if that leaves half of the cores to the other.
         due: When it should have finished, on the clock of `time.monotonic`.
     """
 
-    beside: bool = False
+    beside: Pass | None = None
     due: float = inf
 
 
@@ -75,7 +76,7 @@ class Dispatch:
     def take(self, arrived: Callable[[Lane], None]) -> None:
         """Takes something to be done by whichever lane has the turn. From any thread."""
         self._arrived.put(arrived)
-        if self._first.beside and not self._second_called:
+        if self._first.beside is not None and not self._second_called:
             self._second_called = True
             self._lanes.second(self._called)
 
@@ -110,7 +111,7 @@ class Dispatch:
             self._take_in(lane)
             if self._errands.empty():
                 packed = self._next_pass()
-            elif not self._second.beside:
+            elif self._second.beside is None:
                 errand = self._errands.get()
             # Asked for a pass, the scheduler may have dropped its last program.
             done = not self._scheduler.busy
@@ -140,24 +141,23 @@ class Dispatch:
 
     def _next_pass(self) -> Pass | None:
         """Returns what the first lane runs next."""
-        if self._second.beside:
-            packed = self._scheduler.urgent_pass(divided=True)
-            self._first.beside = packed is not None
+        if self._second.beside is not None:
+            packed = self._first.beside = self._scheduler.urgent_pass(self._second.beside)
         else:
             packed = self._scheduler.next_pass()
-            if packed is not None and (beside := self._beside(packed)) is not None:
-                self._first.beside = self._second.beside = True
-                self._lanes.second(lambda: self._serve_beside(beside))
-        if self._first.beside:
+            if packed is not None and self._leaves_half(packed):
+                beside = self._scheduler.urgent_pass(packed, most_rows=packed.row_count)
+                if beside is not None or packed.hurried:
+                    self._first.beside, self._second.beside = packed, beside
+                    self._lanes.second(lambda: self._serve_beside(beside))
+        if self._first.beside is not None:
             self._lanes.share()
         return packed
 
-    def _beside(self, packed: Pass) -> Pass | None:
-        """Returns what the second lane begins together with a pass; None where that has all cores."""
-        rows = self._scheduler.urgent_rows
-        if packed.interruptible or not rows or self._sizes.lanes(packed.key, packed.row_count + rows) == 1:
-            return None
-        return self._scheduler.urgent_pass(most_rows=packed.row_count)
+    def _leaves_half(self, packed: Pass) -> bool:
+        """Whether a pass that begins leaves half of the cores to others, that wait or are expected."""
+        rows = max(self._scheduler.urgent_rows, int(packed.hurried))
+        return rows > 0 and not packed.interruptible and self._sizes.lanes(packed.key, packed.row_count + rows) > 1
 
     def _called(self) -> None:
         self._second_called = False
@@ -178,11 +178,10 @@ class Dispatch:
 
     def _pass_beside(self) -> Pass | None:
         with self.turn:
-            if not self._first.beside:
+            if self._first.beside is None:
                 return None
             self._take_in(self._second)
-            packed = self._scheduler.urgent_pass(divided=True)
-            self._second.beside = packed is not None
+            packed = self._second.beside = self._scheduler.urgent_pass(self._first.beside)
             return packed
 
     def _take_in(self, lane: Lane) -> None:

@@ -18,126 +18,31 @@ and a tenant fills no more than one while others come who ask for little.
 
 import logging
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
-from gradserve_server.autograd.answer import Answer, join
-from gradserve_server.autograd.passes import Bundle, Chunk, PassKey
+from gradserve_server.autograd.answer import Answer
+from gradserve_server.autograd.passes import PassKey
 from gradserve_server.autograd.program import Program, Progress
-from gradserve_server.autograd.query import FORWARD_COST, Query
 from gradserve_server.errors import Expired, RequestError
-from gradserve_server.models.model import Model
+from gradserve_server.scheduling.demand import (
+    Demand,
+    Pass,
+    Run,
+    Share,
+    demands_of,
+    joined,
+    urgent_rows,
+    waiting_rows,
+)
 from gradserve_server.scheduling.expectations import Expectations
 from gradserve_server.scheduling.fairness import Fairness
-from gradserve_server.scheduling.job import Job, Outcome, Priority, Usage
-
-PATIENCE = 8
+from gradserve_server.scheduling.job import Job, Outcome, Priority
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class _Run:
-    """A live program."""
-
-    job: Job[Any]
-    future: "Future[Outcome[Any]]"
-    program: Program[Any]
-    usage: Usage = field(default_factory=Usage)
-    demands: list["_Demand"] = field(default_factory=list)
-    turn: float = -1.0
-    passed_over: int = 0
-
-
-@dataclass(eq=False)
-class _Demand:
-    """The queries of one step that share a forward: how many rows were handed out and answered."""
-
-    run: _Run
-    queries: tuple[Query, ...]
-    positions: tuple[int, ...]
-    key: PassKey
-    handed_out: int = 0
-    answered: int = 0
-    parts: dict[int, tuple[Answer, ...]] = field(default_factory=dict)
-
-    @property
-    def row_count(self) -> int:
-        return len(self.queries[0].rows)
-
-    @property
-    def waiting(self) -> int:
-        return self.row_count - self.handed_out
-
-    @property
-    def couples_rows(self) -> bool:
-        return any(query.couples_rows for query in self.queries)
-
-    @property
-    def rank(self) -> tuple[bool, int, float, float]:
-        run = self.run
-        # Not interactive ones: their turns come anyway, and who is put first once served would be last again.
-        starved = run.passed_over >= PATIENCE and run.job.priority is Priority.ITERATIVE
-        return not starved, run.job.priority, run.turn, run.job.arrived
-
-
-@dataclass(frozen=True, eq=False)
-class Share:
-    """Consecutive rows of a demand, as part of a pass."""
-
-    demand: _Demand
-    start: int
-    stop: int
-
-    @property
-    def bundle(self) -> Bundle:
-        """The rows with their queries."""
-        return Bundle(tuple(Chunk(query, self.start, self.stop) for query in self.demand.queries))
-
-    @property
-    def cost_rows(self) -> float:
-        """What it costs, in rows with one gradient; a stylizer's are calibrated without one."""
-        demand = self.demand
-        sweeps = len({query.derivative for query in demand.queries if query.differentiates})
-        row = 1.0 if demand.run.job.model.is_stylizer else FORWARD_COST + sweeps * (1 - FORWARD_COST)
-        return (self.stop - self.start) * row
-
-
-@dataclass(frozen=True, eq=False)
-class Pass:
-    """What to run next: bundles whose keys agree."""
-
-    model: Model
-    shares: tuple[Share, ...]
-
-    @property
-    def key(self) -> PassKey:
-        """What agrees in it."""
-        return self.shares[0].demand.key
-
-    @property
-    def bundles(self) -> tuple[Bundle, ...]:
-        """The rows and their queries."""
-        return tuple(share.bundle for share in self.shares)
-
-    @property
-    def row_count(self) -> int:
-        """Number of rows."""
-        return sum(share.stop - share.start for share in self.shares)
-
-    @property
-    def interruptible(self) -> bool:
-        """Whether nobody waits for it as for an interactive job, so that urgent passes may be run in its pauses."""
-        return all(share.demand.run.job.priority is Priority.ITERATIVE for share in self.shares)
-
-    @property
-    def program_count(self) -> int:
-        """Number of programs that have rows in it."""
-        return len({share.demand.run for share in self.shares})
 
 
 class Scheduler:
@@ -172,7 +77,7 @@ class Scheduler:
         self._expectations = Expectations()
         self._abandoned = abandoned
         self._clock = clock
-        self._runs: dict[_Run, None] = {}
+        self._runs: dict[Run, None] = {}
         self._pass_number = 0
 
     @property
@@ -183,11 +88,11 @@ class Scheduler:
     @property
     def urgent_rows(self) -> int:
         """Number of rows of interactive jobs that no pass has yet."""
-        return _urgent_rows(self._unserved())
+        return urgent_rows(self._unserved())
 
     def add(self, job: Job[Any], future: "Future[Outcome[Any]]", program: Program[Any]) -> None:
         """Takes in a program and runs it up to its first queries."""
-        run = _Run(job, future, program)
+        run = Run(job, future, program)
         self._runs[run] = None
         self._fairness.enter(job.tenant)
         if job.priority is Priority.INTERACTIVE:
@@ -201,21 +106,28 @@ class Scheduler:
         ready = self._ready()
         return self._packed(ready, ready, divided=True) if ready else None
 
-    def urgent_pass(self, *, divided: bool = False, most_rows: int | None = None) -> Pass | None:
+    def urgent_pass(self, beside: Pass | None = None, *, most_rows: int | None = None) -> Pass | None:
         """Packs a pass of interactive jobs alone, or returns None where none waits or the turn is an iterative one's.
 
-        It may be asked for while another pass is run: one of iterative jobs, or one in another lane.
+        It may be asked for while another pass is run: in a pause of one of iterative jobs, or in another lane. While
+        somebody who asks for little is expected, those who ask for much have one lane: the other is free for that one.
 
         Args:
-            divided: Whether to leave other lanes their part of the rows.
-            most_rows: How many to take at most, where they are divided already.
+            beside: The pass that the other lane is at, which is left its part of the rows; None for a pause.
+            most_rows: How many to take at most, where both begin together and the other has its part.
         """
         self._drop_abandoned()
         ready = self._ready()
         urgent = [demand for demand in ready if demand.run.job.priority is Priority.INTERACTIVE]
-        if not urgent or next(self._in_turns(ready)) not in urgent:
+        if not urgent or next(self._in_turns(ready)).run.job.priority is not Priority.INTERACTIVE:
             return None
-        return self._packed(ready, urgent, divided=divided, part=most_rows)
+        if beside is not None and beside.hurried:
+            much = self._asking_much(waiting_rows(ready), self._short_rows(beside.key))
+            if much & beside.tenants:
+                urgent = [demand for demand in urgent if demand.run.job.tenant not in much]
+        if not urgent:
+            return None
+        return self._packed(ready, urgent, divided=beside is not None and most_rows is None, part=most_rows)
 
     def settle(self, done: Pass, answers: Sequence[tuple[Answer, ...] | Exception], seconds: float) -> None:
         """Takes the answers to a pass, one entry for each share, and advances the programs that have all of theirs.
@@ -238,20 +150,22 @@ class Scheduler:
                 demand.answered += share.stop - share.start
         for run in dict.fromkeys(share.demand.run for share in done.shares):
             if run in self._runs and all(demand.answered == demand.row_count for demand in run.demands):
-                self._advance(run, _joined(run.demands))
+                self._advance(run, joined(run.demands))
 
     def abandon(self, error: Exception) -> None:
         """Ends all programs with `error`."""
         for run in list(self._runs):
             self._end(run, error)
 
-    def _ready(self) -> list[_Demand]:
+    def _ready(self) -> list[Demand]:
         return sorted(self._unserved(), key=lambda demand: demand.rank)
 
     def _packed(
-        self, ready: Sequence[_Demand], eligible: Sequence[_Demand], *, divided: bool, part: int | None = None
+        self, ready: Sequence[Demand], eligible: Sequence[Demand], *, divided: bool, part: int | None = None
     ) -> Pass:
-        limits = self._limits(ready)
+        now = self._clock()
+        waiting = waiting_rows(ready)
+        limits = self._limits(waiting, now)
         key: PassKey | None = None
         shares: list[Share] = []
         taken = 0
@@ -277,29 +191,33 @@ class Scheduler:
             if taken >= self._row_budget(key):
                 break
         self._note_order(ready, shares)
-        return Pass(shares[0].demand.key.model, tuple(shares))
+        first = shares[0].demand.key
+        return Pass(first.model, tuple(shares), self._hurried(waiting, self._short_rows(first), now))
 
-    def _part(self, key: PassKey, eligible: Sequence[_Demand]) -> int | None:
+    def _part(self, key: PassKey, eligible: Sequence[Demand]) -> int | None:
         """Returns how many rows a lane takes of those that several share: fewer and fewer, so that all end together."""
-        rows = min(_urgent_rows(demand for demand in eligible if demand.key == key), self._row_budget(key))
+        rows = min(urgent_rows(demand for demand in eligible if demand.key == key), self._row_budget(key))
         lanes = self._lanes(key, rows)
         return ceil(rows / lanes) if lanes > 1 else None
 
-    def _unserved(self) -> Iterator[_Demand]:
+    def _unserved(self) -> Iterator[Demand]:
         for run in self._runs:
             for demand in run.demands:
                 if demand.waiting:
                     yield demand
 
-    def _limits(self, ready: Sequence[_Demand]) -> Callable[[_Demand], int]:
-        """Returns up to how many rows a demand may fill the next pass."""
-        now = self._clock()
-        interactive = self._expectations.anybody(now)
-        waiting: Counter[str] = Counter()
-        for demand in ready:
-            waiting[demand.run.job.tenant] += demand.waiting
+    def _hurried(self, waiting: Mapping[str, int], short: int, now: float) -> bool:
+        much = self._asking_much(waiting, short)
+        return bool(much) and self._expectations.modest(next(iter(much)), waiting, short, now)
 
-        def limit(demand: _Demand) -> int:
+    def _asking_much(self, waiting: Mapping[str, int], short: int) -> set[str]:
+        return {tenant for tenant, rows in waiting.items() if rows > short}
+
+    def _limits(self, waiting: Mapping[str, int], now: float) -> Callable[[Demand], int]:
+        """Returns up to how many rows a demand may fill the next pass."""
+        interactive = self._expectations.anybody(now)
+
+        def limit(demand: Demand) -> int:
             job, short = demand.run.job, self._short_rows(demand.key)
             lengthens = interactive and job.priority is not Priority.INTERACTIVE
             if lengthens or self._expectations.modest(job.tenant, waiting, short, now):
@@ -308,9 +226,9 @@ class Scheduler:
 
         return limit
 
-    def _in_turns(self, ready: Sequence[_Demand]) -> Iterator[_Demand]:
+    def _in_turns(self, ready: Sequence[Demand]) -> Iterator[Demand]:
         """Yields demands of the tenant that is furthest behind first, those of each tenant in their order."""
-        waiting: dict[str, deque[_Demand]] = {}
+        waiting: dict[str, deque[Demand]] = {}
         for demand in ready:
             waiting.setdefault(demand.run.job.tenant, deque()).append(demand)
         while waiting:
@@ -319,7 +237,7 @@ class Scheduler:
             if not waiting[tenant]:
                 del waiting[tenant]
 
-    def _note_order(self, ready: Sequence[_Demand], shares: Sequence[Share]) -> None:
+    def _note_order(self, ready: Sequence[Demand], shares: Sequence[Share]) -> None:
         served = {share.demand.run for share in shares}
         tenants = {(run.job.tenant, run.job.priority) for run in served}
         for run in {demand.run for demand in ready}:
@@ -342,20 +260,20 @@ class Scheduler:
                 self._abandoned("deadline")
                 self._end(run, Expired("the deadline passed before the answer was ready"))
 
-    def _advance(self, run: _Run, answers: tuple[Answer, ...] | None) -> None:
+    def _advance(self, run: Run, answers: tuple[Answer, ...] | None) -> None:
         try:
             step = next(run.program) if answers is None else run.program.send(answers)
             while isinstance(step, Progress):
                 if run.job.watch is not None:
                     run.job.watch(step)
                 step = run.program.send(())
-            run.demands = _demands(run, step)
+            run.demands = demands_of(run, step)
         except StopIteration as stop:
             self._end(run, Outcome(stop.value, run.usage))
         except Exception as error:
             self._end(run, error)
 
-    def _end(self, run: _Run, end: Outcome[Any] | Exception) -> None:
+    def _end(self, run: Run, end: Outcome[Any] | Exception) -> None:
         if run in self._runs:
             del self._runs[run]
             self._fairness.leave(run.job.tenant)
@@ -376,32 +294,3 @@ def deliver(future: "Future[Outcome[Any]]", end: Outcome[Any] | Exception) -> No
         future.set_result(end)
     else:
         future.set_exception(end)
-
-
-def _urgent_rows(demands: Iterable[_Demand]) -> int:
-    return sum(demand.waiting for demand in demands if demand.run.job.priority is Priority.INTERACTIVE)
-
-
-def _demands(run: _Run, queries: tuple[Query, ...]) -> list[_Demand]:
-    if not queries:
-        raise ValueError("a program yielded a step without queries")
-    by_forward: dict[object, list[int]] = {}
-    for position, query in enumerate(queries):
-        by_forward.setdefault(query.forward, []).append(position)
-    demands = []
-    for positions in by_forward.values():
-        same = tuple(queries[position] for position in positions)
-        whole = Bundle(tuple(Chunk(query, 0, len(query.rows)) for query in same))
-        if not whole.row_count:
-            raise ValueError("a program asked a query without rows")
-        demands.append(_Demand(run, same, tuple(positions), whole.key(run.job.model)))
-    return demands
-
-
-def _joined(demands: Sequence[_Demand]) -> tuple[Answer, ...]:
-    answers: dict[int, Answer] = {}
-    for demand in demands:
-        chunks = [demand.parts[start] for start in sorted(demand.parts)]
-        for index, position in enumerate(demand.positions):
-            answers[position] = join([chunk[index] for chunk in chunks])
-    return tuple(answers[position] for position in range(len(answers)))

@@ -29,6 +29,7 @@ from gradserve_server.observability.metrics import Metrics
 from gradserve_server.scheduling.admission import Admission, Bounds
 from gradserve_server.scheduling.calibration import Calibration
 from gradserve_server.scheduling.calibration_cache import CalibrationCache
+from gradserve_server.scheduling.demand import Pass
 from gradserve_server.scheduling.dispatch import Dispatch, Lane
 from gradserve_server.scheduling.inputs import Inputs
 from gradserve_server.scheduling.isolation import run_isolated
@@ -37,7 +38,7 @@ from gradserve_server.scheduling.lanes import Lanes
 from gradserve_server.scheduling.launched import Launched
 from gradserve_server.scheduling.loader import Loader
 from gradserve_server.scheduling.pass_sizes import PassSizes
-from gradserve_server.scheduling.scheduler import Pass, Scheduler, deliver
+from gradserve_server.scheduling.scheduler import Scheduler, deliver
 from gradserve_server.scheduling.threads import use_threads
 
 Result = TypeVar("Result")
@@ -269,7 +270,7 @@ class Worker:
         key = packed.key
         row_seconds = self._sizes.row_seconds(key)
         expected = sum(share.cost_rows for share in packed.shares) * row_seconds
-        if lane.beside:
+        if lane.beside is not None:
             # Of a device that another pass is run on.
             expected *= self._lanes.count(packed.model)
         bound = self._wedged_seconds + MOST_TIMES_EXPECTED * self.admission.pace * expected
@@ -292,7 +293,7 @@ class Worker:
         lane.due = time.monotonic() + bound
 
         def compute(bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
-            if lane.beside:
+            if lane.beside is not None:
                 return run(packed.model, bundles)
             if packed.interruptible:
                 return self._lanes.run(packed.model, bundles, pause)
@@ -313,7 +314,7 @@ class Worker:
         self._metrics.pass_seconds.observe(seconds)
         with self._dispatch.turn:
             self._scheduler.settle(packed, answers, seconds)
-            lane.beside = False
+            lane.beside = None
         lane.due = inf
         for share in packed.shares:
             if (place := share.demand.run.job.place) is not None:

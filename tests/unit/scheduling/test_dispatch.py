@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
+from dataclasses import replace
 
 import pytest
 import torch
@@ -144,6 +145,30 @@ def test_who_comes_while_one_lane_computes_has_the_other(gated: Gated, model: Mo
     gated.opened.set()
     wait([first, *later], WAIT_SECONDS)
     assert sum(rows for _, rows, _ in gated.seen) == 4
+
+
+def test_a_lane_is_free_for_who_asks_for_little(gated: Gated, model: Model, worker: Worker) -> None:
+    def of(tenant: str) -> Future[Outcome[Tensor]]:
+        return worker.submit(replace(asked(model), tenant=tenant))
+
+    of("little").result(WAIT_SECONDS)
+    gated.opened.clear()
+    gated.entered = threading.Semaphore(0)
+    much = [of("much") for _ in range(20)]
+    # The first pass may have begun before the others came, and so have all cores.
+    gated.begun(1)
+    held, gated.opened = gated.opened, threading.Event()
+    held.set()
+    gated.begun(1)
+    time.sleep(0.05)
+    gated.seen.clear()
+    # Nobody who asks for much has begun beside that one, so there is room at once.
+    little = of("little")
+    gated.begun(1)
+    assert [row[0] for row in gated.seen] == [SECOND]
+    gated.opened.set()
+    wait([little, *much], WAIT_SECONDS)
+    assert all(future.exception() is None for future in (little, *much))
 
 
 def test_a_pass_of_iterative_jobs_has_all_cores(gated: Gated, model: Model, worker: Worker) -> None:

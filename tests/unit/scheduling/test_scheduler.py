@@ -12,10 +12,11 @@ from gradserve_server.autograd.passes import run
 from gradserve_server.autograd.program import Progress, ask
 from gradserve_server.autograd.query import Query
 from gradserve_server.errors import Expired, InvalidInput, Overloaded
+from gradserve_server.scheduling.demand import PATIENCE
 from gradserve_server.scheduling.expectations import RECENT_SECONDS
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Priority
-from gradserve_server.scheduling.scheduler import PATIENCE, Scheduler
+from gradserve_server.scheduling.scheduler import Scheduler
 
 
 class Clock:
@@ -187,9 +188,29 @@ def test_lanes_divide_the_rows_of_interactive_jobs(model) -> None:
     harness.add(model, once(2))
     first = harness.scheduler.next_pass()
     # What begins together with it takes as much as it did; what begins later half of what is left.
-    together = harness.scheduler.urgent_pass(most_rows=first.row_count)
-    later = [harness.scheduler.urgent_pass(divided=True).row_count for _ in range(3)]
+    together = harness.scheduler.urgent_pass(first, most_rows=first.row_count)
+    later = [harness.scheduler.urgent_pass(first).row_count for _ in range(3)]
     assert (first.row_count, together.row_count, later) == (4, 4, [4, 2, 1])
+
+
+def test_who_asks_for_much_has_one_lane_while_who_asks_for_little_is_expected(model) -> None:
+    harness = Harness(budget=8, short=1, lanes=2)
+    harness.add(model, once(), tenant="little")
+    harness.step()
+    for _ in range(9):
+        harness.add(model, once(), tenant="much")
+    first = harness.scheduler.next_pass()
+    assert (first.tenants, first.row_count, first.hurried) == ({"much"}, 1, True)
+    assert harness.scheduler.urgent_pass(first) is None
+    harness.add(model, once(), tenant="little")
+    second = harness.scheduler.urgent_pass(first)
+    assert second.tenants == {"little"}
+    # That one leaves the other lane to anybody.
+    assert harness.scheduler.urgent_pass(second).tenants == {"much"}
+    harness.clock.now += RECENT_SECONDS
+    third = harness.scheduler.next_pass()
+    assert (third.row_count, third.hurried) == (4, False)
+    assert harness.scheduler.urgent_pass(third).tenants == {"much"}
 
 
 def test_iterative_jobs_are_not_divided(model) -> None:

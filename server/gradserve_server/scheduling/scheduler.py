@@ -196,9 +196,11 @@ class Scheduler:
 
     def _part(self, key: PassKey, eligible: Sequence[Demand]) -> int | None:
         """Returns how many rows a lane takes of those that several share: fewer and fewer, so that all end together."""
-        rows = min(urgent_rows(demand for demand in eligible if demand.key == key), self._row_budget(key))
-        lanes = self._lanes(key, rows)
-        return ceil(rows / lanes) if lanes > 1 else None
+        waiting = urgent_rows(demand for demand in eligible if demand.key == key)
+        budget = self._row_budget(key)
+        lanes = self._lanes(key, min(waiting, budget))
+        # In as many rounds as it takes anyway, so that none is of what is left over.
+        return ceil(waiting / (lanes * ceil(waiting / budget))) if lanes > 1 else None
 
     def _unserved(self) -> Iterator[Demand]:
         for run in self._runs:

@@ -193,6 +193,15 @@ def test_lanes_divide_the_rows_of_interactive_jobs(model) -> None:
     assert (first.row_count, together.row_count, later) == (4, 4, [4, 2, 1])
 
 
+def test_rounds_are_alike(model) -> None:
+    harness = Harness(budget=8, lanes=2)
+    harness.add(model, once(10))
+    # Not four, four, one and one.
+    first = harness.scheduler.next_pass()
+    assert first.row_count == 3
+    assert harness.scheduler.urgent_pass(first, most_rows=3).row_count == 3
+
+
 def test_who_asks_for_much_has_one_lane_while_who_asks_for_little_is_expected(model) -> None:
     harness = Harness(budget=8, short=1, lanes=2)
     harness.add(model, once(), tenant="little")

@@ -67,8 +67,8 @@ async def _compared(parsed: argparse.Namespace) -> tuple[list[Row], dict[str, An
             contestant = CONTESTANTS[name]
             try:
                 found = await _contest(contestant, ours, fewer, files, parsed, details)
-            except (RuntimeError, OSError, grpc.RpcError, subprocess.CalledProcessError) as error:
-                # One peer that cannot be run leaves the others to be measured; the table says so.
+            except (RuntimeError, OSError, EOFError, grpc.RpcError, subprocess.CalledProcessError) as error:
+                # One peer that cannot be run, or ends meanwhile, leaves the others to be measured; the table says so.
                 print(f"{contestant.title}: not run: {error}", flush=True)
                 details["failed"][contestant.title] = str(error)[:500]
                 found = [_row(contestant, method, None) for method in contestant.bars]

@@ -89,11 +89,11 @@ async def _watched(
         await asyncio.sleep(1)
         threads = _threads(pid)
         begun, before = time.monotonic(), cpu_seconds(pid, threads)
-        passes = await asyncio.to_thread(_pass_seconds, metrics)
+        passes = await asyncio.to_thread(_device_seconds, metrics)
         samples = await _sampled(pid, seconds)
         lasted = time.monotonic() - begun
         after = cpu_seconds(pid, threads)
-        passed = await asyncio.to_thread(_pass_seconds, metrics)
+        passed = await asyncio.to_thread(_device_seconds, metrics)
         rate = (await load).rate
     loop = after[pid] - before[pid]
     computing, outside, rest = parts(samples)
@@ -103,7 +103,7 @@ async def _watched(
         Row(f"{method}: answers a second while watched / before", rate / unwatched, ">= 0.8"),
         Row(f"{method}: cores that the threads that compute keep busy", cores),
         Row(f"{method}: part of that outside torch's kernels", outside, "<= 0.05"),
-        Row(f"{method}: part of the worker's time outside passes", max(0.0, 1 - (passed - passes) / lasted)),
+        Row(f"{method}: part of the time in which none is at a pass", max(0.0, 1 - (passed - passes) / lasted)),
         Row(f"{method}: part of the time that the event loop is busy", loop / lasted, "<= 0.20"),
     ], rest
 
@@ -163,10 +163,10 @@ def cpu_seconds(pid: int, threads: list[int]) -> dict[int, float]:
     return found
 
 
-def _pass_seconds(metrics: str) -> float:
+def _device_seconds(metrics: str) -> float:
     """Returns the time that all passes so far took."""
     text = urllib.request.urlopen(f"http://{metrics}/metrics").read().decode()
-    found = re.findall(r"^gradserve_pass_compute_seconds_sum(?:{.*})? (\S+)$", text, re.MULTILINE)
+    found = re.findall(r"^gradserve_device_seconds_total(?:{.*})? (\S+)$", text, re.MULTILINE)
     return sum(map(float, found))
 
 

@@ -108,7 +108,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel(
             "Part of the time that devices run passes",
-            (("{{pod}}", _rate("gradserve_pass_compute_seconds_sum", by="pod")),),
+            (("{{pod}}", _rate("gradserve_device_seconds_total", by="pod")),),
             "percentunit",
             "At 1 a replica is full. Far below while programs wait: decoding or encoding is the bottleneck, add cores.",
         ),

@@ -68,6 +68,9 @@ class Metrics:
         self.pass_seconds = Histogram(
             "gradserve_pass_compute_seconds", "Duration of a pass.", registry=registry, buckets=_SECONDS
         )
+        self.device_seconds = Counter(
+            "gradserve_device_seconds_total", "Time in which the device ran passes, two as one.", registry=registry
+        )
         self.out_of_memory = Counter(
             "gradserve_pass_out_of_memory_total", "Passes halved for lack of memory.", registry=registry
         )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gradserve_server.autograd.program import Program, Progress
 from gradserve_server.models.model import Model
+from gradserve_server.scheduling.covered import Covered
 
 Result = TypeVar("Result")
 Passed = Callable[[float, float, int, int], None]
@@ -96,18 +97,11 @@ class Usage:
     passes: int = 0
     rows: int = 0
     programs: int = 0
-    _counted: tuple[float, float] = field(default=(-inf, -inf), init=False, repr=False, compare=False)
+    _covered: Covered = field(default_factory=Covered, init=False, repr=False, compare=False)
 
     def add(self, ended: float, seconds: float, rows: int, programs: int) -> None:
         """Counts a pass. Of two the one that ended first is counted first."""
-        began = ended - seconds
-        first, last = self._counted
-        if began >= last:
-            self.compute_seconds += seconds
-            self._counted = began, ended
-        else:
-            self.compute_seconds += ended - last + max(0.0, first - began)
-            self._counted = min(first, began), ended
+        self.compute_seconds += self._covered.add(ended, seconds)
         self.passes += 1
         self.rows += rows
         self.programs += programs

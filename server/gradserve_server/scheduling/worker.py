@@ -29,6 +29,7 @@ from gradserve_server.observability.metrics import Metrics
 from gradserve_server.scheduling.admission import Admission, Bounds
 from gradserve_server.scheduling.calibration import Calibration
 from gradserve_server.scheduling.calibration_cache import CalibrationCache
+from gradserve_server.scheduling.covered import Covered
 from gradserve_server.scheduling.demand import Pass
 from gradserve_server.scheduling.dispatch import Dispatch, Lane
 from gradserve_server.scheduling.inputs import Inputs
@@ -83,6 +84,7 @@ class Worker:
         )
         """The places of all requests; who has none yet gets one on submission."""
         self._launched = Launched()
+        self._covered = Covered()
         self._inputs = Inputs()
         self._lanes = Lanes(_THREADS, f"worker-{device}-lane")
         self._sizes = PassSizes(self._lanes)
@@ -313,6 +315,8 @@ class Worker:
         self._metrics.pass_programs.observe(packed.program_count)
         self._metrics.pass_seconds.observe(seconds)
         with self._dispatch.turn:
+            overlaps = lane.beside is not None
+            self._metrics.device_seconds.inc(self._covered.add(time.monotonic(), seconds) if overlaps else seconds)
             self._scheduler.settle(packed, answers, seconds)
             lane.beside = None
         lane.due = inf

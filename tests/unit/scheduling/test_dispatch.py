@@ -67,10 +67,15 @@ def model(gated: Gated) -> Model:
 
 
 @pytest.fixture
-def worker(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def worker(model: Model, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     monkeypatch.setattr(module, "_THREADS", 2)
     before = torch.get_num_threads()
-    running = Worker("cpu", Metrics())
+    running = Worker("cpu", metrics)
     points = [CalibrationPoint(rows, rows, 2.0 * rows, beside=rows > 1) for rows in (1, 2, 4, 8)]
     running.calibrations[model] = Calibration(tuple(points), 8)
     running.start()
@@ -194,7 +199,9 @@ def test_what_is_measured_has_the_device_to_itself(gated: Gated, model: Model, w
     assert at[0] <= sum(rows for _, rows, _ in gated.seen) == 64
 
 
-def test_two_passes_at_once_count_once_as_computing(gated: Gated, model: Model, worker: Worker) -> None:
+def test_two_passes_at_once_count_once_as_computing(
+    gated: Gated, model: Model, worker: Worker, metrics: Metrics
+) -> None:
     gated.opened.clear()
     begun = time.monotonic()
     future = worker.submit(asked(model, rows=4))
@@ -203,7 +210,10 @@ def test_two_passes_at_once_count_once_as_computing(gated: Gated, model: Model, 
     gated.opened.set()
     usage = future.result(WAIT_SECONDS).usage
     assert usage.passes == 2
-    assert 0.2 <= usage.compute_seconds <= time.monotonic() - begun
+    lasted = time.monotonic() - begun
+    assert 0.2 <= usage.compute_seconds <= lasted
+    assert 0.2 <= metrics.registry.get_sample_value("gradserve_device_seconds_total") <= lasted
+    assert metrics.registry.get_sample_value("gradserve_pass_compute_seconds_sum") >= 0.4
 
 
 def test_a_lane_that_fails_fails_the_worker(

@@ -82,10 +82,10 @@ def server(*options: str) -> Iterator[str]:
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[Started]:
+def serving(*options: str, environment: Mapping[str, str] | None = None) -> Iterator[Started]:
     """Runs a server; what was found are its port and that of its metrics."""
     command = [sys.executable, "-m", "gradserve_server", "serve", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
-    with started([*command, *options], r"serving on port (\d+), metrics on port (\d+)") as process:
+    with started([*command, *options], r"serving on port (\d+), metrics on port (\d+)", environment) as process:
         yield process
 
 

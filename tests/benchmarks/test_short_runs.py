@@ -19,6 +19,7 @@ SHORTEST = {
     "company": ["--rate=2", "--requests=4", "--turns=1", "--only", "6 Stylize, 128 px"],
     "costs": ["--seconds=0", "--methods", "saliency", "grad_cam", "attention_rollout"],
     "gpu": ["--device=cpu", "--steps=2", "--turns=1", "--repeats=1", "--only"],
+    "versions": [str(ROOT), "--seconds=0.2", "--turns=1", "--methods", "saliency"],
     "peers": ["--only", "plain", "plain-best", "--seconds=0.2", "--turns=1", "--steps=2"],
 }
 

@@ -162,7 +162,7 @@ class Classes:
         exponentials = np.exp(self._logits - self._logits.max())
         self._probabilities = exponentials / exponentials.sum()
         self._labels = model.labels
-        self.order = [int(index) for index in np.argsort(-self._logits, kind="stable")]
+        self.order: list[int] = np.argsort(-self._logits, kind="stable").tolist()
         """Indices of the classes, most probable first; of equals, the smaller first, as in `ranked_class_score`."""
 
     def score(self, index: int) -> common_pb2.ClassScore:

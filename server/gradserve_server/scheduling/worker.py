@@ -272,8 +272,8 @@ class Worker:
         key = packed.key
         row_seconds = self._sizes.row_seconds(key)
         expected = sum(share.cost_rows for share in packed.shares) * row_seconds
-        if lane.beside is not None:
-            # Of a device that another pass is run on.
+        if lane.beside is not None and not packed.hurried:
+            # Of a device that another pass is run on, as a rule.
             expected *= self._lanes.count(packed.model)
         bound = self._wedged_seconds + MOST_TIMES_EXPECTED * self.admission.pace * expected
         lent = 0.0

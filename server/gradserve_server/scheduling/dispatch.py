@@ -70,7 +70,7 @@ class Dispatch:
 
     @property
     def due(self) -> float:
-        """When the lane that is at something for longest should have finished, on the clock of `time.monotonic`."""
+        """When the first of the lanes should have finished what it is at, on the clock of `time.monotonic`."""
         return min(self._first.due, self._second.due)
 
     def take(self, arrived: Callable[[Lane], None]) -> None:

@@ -122,7 +122,7 @@ class Scheduler:
         if not urgent or next(self._in_turns(ready)).run.job.priority is not Priority.INTERACTIVE:
             return None
         if beside is not None and beside.hurried:
-            much = self._asking_much(waiting_rows(ready), self._short_rows(beside.key))
+            much = _asking_much(waiting_rows(ready), self._short_rows(beside.key))
             if much & beside.tenants:
                 urgent = [demand for demand in urgent if demand.run.job.tenant not in much]
         if not urgent:
@@ -209,11 +209,8 @@ class Scheduler:
                     yield demand
 
     def _hurried(self, waiting: Mapping[str, int], short: int, now: float) -> bool:
-        much = self._asking_much(waiting, short)
+        much = _asking_much(waiting, short)
         return bool(much) and self._expectations.modest(next(iter(much)), waiting, short, now)
-
-    def _asking_much(self, waiting: Mapping[str, int], short: int) -> set[str]:
-        return {tenant for tenant, rows in waiting.items() if rows > short}
 
     def _limits(self, waiting: Mapping[str, int], now: float) -> Callable[[Demand], int]:
         """Returns up to how many rows a demand may fill the next pass."""
@@ -296,3 +293,8 @@ def deliver(future: "Future[Outcome[Any]]", end: Outcome[Any] | Exception) -> No
         future.set_result(end)
     else:
         future.set_exception(end)
+
+
+def _asking_much(waiting: Mapping[str, int], short: int) -> set[str]:
+    """Returns the tenants of whom more rows wait than a short pass has."""
+    return {tenant for tenant, rows in waiting.items() if rows > short}

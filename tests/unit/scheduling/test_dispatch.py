@@ -28,7 +28,12 @@ FIRST, SECOND = "worker-cpu", "worker-cpu-lane"
 
 
 class Gated(nn.Module):
-    """Notes how many rows which thread runs with how many of torch's threads, and waits until it is let on."""
+    """Notes how many rows which thread runs with how many of torch's threads, and waits until it is let on.
+
+    Attributes:
+        seconds: How long it takes then.
+        inside: How many threads are in it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,11 +42,19 @@ class Gated(nn.Module):
         self.entered = threading.Semaphore(0)
         self.opened = threading.Event()
         self.opened.set()
+        self.seconds = 0.0
+        self.inside = 0
+        self._lock = threading.Lock()
 
     def forward(self, rows: Tensor) -> Tensor:
         self.seen.append((threading.current_thread().name, len(rows), torch.get_num_threads()))
+        with self._lock:
+            self.inside += 1
         self.entered.release()
         assert self.opened.wait(WAIT_SECONDS)
+        time.sleep(self.seconds)
+        with self._lock:
+            self.inside -= 1
         if (rows.detach().amax((1, 2, 3)) >= BAD).any():
             raise ValueError("a bad row")
         return self.layer(rows).tanh().mean((2, 3))
@@ -189,14 +202,21 @@ def test_a_bad_row_fails_alone_in_either_lane(gated: Gated, model: Model, worker
 
 
 def test_what_is_measured_has_the_device_to_itself(gated: Gated, model: Model, worker: Worker) -> None:
+    gated.seconds = 0.02
     futures = together(gated, worker, *(asked(model, rows=8) for _ in range(8)))
-    at: list[int] = []
-    measured = worker._dispatch.between_passes(lambda: at.append(sum(rows for _, rows, _ in gated.seen)) or True)
-    assert measured.result(WAIT_SECONDS)
-    # Between passes: those that began before it have ended, and others came after.
+    gated.begun(2)
+    inside: list[int] = []
+
+    def measurement() -> None:
+        for _ in range(10):
+            inside.append(gated.inside)
+            time.sleep(0.01)
+
+    worker._dispatch.between_passes(measurement).result(WAIT_SECONDS)
+    assert not all(future.done() for future in futures), "nothing was left to be run meanwhile"
+    assert inside == [0] * 10
     wait(futures, WAIT_SECONDS)
-    assert all(future.exception() is None for future in futures)
-    assert at[0] <= sum(rows for _, rows, _ in gated.seen) == 64
+    assert sum(rows for _, rows, _ in gated.seen) == 64
 
 
 def test_two_passes_at_once_count_once_as_computing(

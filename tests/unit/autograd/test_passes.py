@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tests.driving import answer_to, drive, model_of, relative
+from tests.repository import network
 from torch import Tensor, nn
 
 from gradserve_server.autograd.objective import channel, class_score, ranked_class_score
@@ -113,6 +114,13 @@ def test_roots_on_parallel_branches_share_a_pass(net: Net, model) -> None:
     assert driven.passes == [(1, 1)]
     for answer, layer in zip(driven.results[0], ("left", "right"), strict=True):
         assert relative(answer.gradient, layer_gradient(net, rows, layer, 0)[1]) < 1e-12
+
+
+def test_the_same_rows_are_answered_with_the_same_bits() -> None:
+    small = model_of(network(0), size=32)
+    rows = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    gradients = [answer_to(small, ask(Query(rows, class_score(1)))).gradient for _ in range(50)]
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
 
 
 def test_mixed_programs_share_one_pass_and_answer_as_alone(model) -> None:

@@ -178,7 +178,8 @@ class Dispatch:
 
     def _pass_beside(self) -> Pass | None:
         with self.turn:
-            if self._first.beside is None:
+            # It may have been given one to begin together with the first, which it comes to next.
+            if self._first.beside is None or self._second.beside is not None:
                 return None
             self._take_in(self._second)
             packed = self._second.beside = self._scheduler.urgent_pass(self._first.beside)

@@ -90,6 +90,10 @@ class Scheduler:
         """Number of rows of interactive jobs that no pass has yet."""
         return urgent_rows(self._unserved())
 
+    @property
+    def _interactive_runs(self) -> int:
+        return sum(run.job.priority is Priority.INTERACTIVE for run in self._runs)
+
     def add(self, job: Job[Any], future: "Future[Outcome[Any]]", program: Program[Any]) -> None:
         """Takes in a program and runs it up to its first queries."""
         run = Run(job, future, program)
@@ -111,6 +115,8 @@ class Scheduler:
 
         It may be asked for while another pass is run: in a pause of one of iterative jobs, or in another lane. While
         somebody who asks for little is expected, those who ask for much have one lane: the other is free for that one.
+        And a job that is alone is divided once both lanes are done, so that its passes, and with them the rounding of
+        its answer, do not depend on which of them ends first.
 
         Args:
             beside: The pass that the other lane is at, which is left its part of the rows; None for a pause.
@@ -120,6 +126,8 @@ class Scheduler:
         ready = self._ready()
         urgent = [demand for demand in ready if demand.run.job.priority is Priority.INTERACTIVE]
         if not urgent or next(self._in_turns(ready)).run.job.priority is not Priority.INTERACTIVE:
+            return None
+        if beside is not None and most_rows is None and self._interactive_runs < 2:
             return None
         if beside is not None and beside.hurried:
             much = _asking_much(waiting_rows(ready), self._short_rows(beside.key))

@@ -32,6 +32,7 @@ class Gated(nn.Module):
 
     Attributes:
         seconds: How long it takes then.
+        delays: How much longer by thread.
         inside: How many threads are in it.
     """
 
@@ -43,6 +44,7 @@ class Gated(nn.Module):
         self.opened = threading.Event()
         self.opened.set()
         self.seconds = 0.0
+        self.delays: dict[str, float] = {}
         self.inside = 0
         self._lock = threading.Lock()
 
@@ -52,7 +54,7 @@ class Gated(nn.Module):
             self.inside += 1
         self.entered.release()
         assert self.opened.wait(WAIT_SECONDS)
-        time.sleep(self.seconds)
+        time.sleep(self.seconds + self.delays.get(threading.current_thread().name, 0.0))
         with self._lock:
             self.inside -= 1
         if (rows.detach().amax((1, 2, 3)) >= BAD).any():
@@ -219,6 +221,19 @@ def test_what_is_measured_has_the_device_to_itself(gated: Gated, model: Model, w
     assert sum(rows for _, rows, _ in gated.seen) == 64
 
 
+@pytest.mark.parametrize("rows", [10, 21])
+def test_which_lane_is_faster_changes_nothing_of_a_job_that_is_alone(
+    gated: Gated, model: Model, worker: Worker, rows: int
+) -> None:
+    seen = []
+    for slow in (FIRST, SECOND):
+        gated.delays = {slow: 0.05}
+        gated.seen.clear()
+        worker.submit(asked(model, rows=rows)).result(WAIT_SECONDS)
+        seen.append(sorted(row[1:] for row in gated.seen))
+    assert seen[0] == seen[1]
+
+
 def test_two_passes_at_once_count_once_as_computing(
     gated: Gated, model: Model, worker: Worker, metrics: Metrics
 ) -> None:
@@ -292,6 +307,7 @@ def test_many_threads_ask_and_cancel_and_nobody_is_forgotten(gated: Gated, model
         thread.start()
     for thread in threads:
         thread.join(WAIT_SECONDS)
+    assert {(thread, threads) for thread, _, threads in gated.seen} == {(FIRST, 2), (FIRST, 1), (SECOND, 1)}
     assert len(ended) == 8 * 40
     assert sum(ended) > 0
     assert worker.live == 0

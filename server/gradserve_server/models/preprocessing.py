@@ -1,6 +1,7 @@
 """What a model expects of an image."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -47,17 +48,21 @@ class Preprocessing:
         if {len(self.mean), len(self.std)} != {3} or min(self.std) <= 0:
             raise ValueError(f"mean and std must have three numbers, std positive, not {self.mean} and {self.std}")
 
-    @property
+    @cached_property
     def black(self) -> npt.NDArray[np.float32]:
         """A black pixel as the model's input, [1, 3, 1, 1]."""
         return self.normalize(np.zeros((1, 1, 3), np.float32))[None]
 
-    @property
+    @cached_property
     def white(self) -> npt.NDArray[np.float32]:
         """A white pixel as the model's input, [1, 3, 1, 1]."""
         return self.normalize(np.ones((1, 1, 3), np.float32))[None]
 
     def normalize(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Turns pixels [height, width, 3] in 0..1 into the model's input [3, height, width]."""
-        normal = (pixels - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
-        return np.ascontiguousarray(normal.transpose(2, 0, 1), dtype=np.float32)
+        """Turns pixels [height, width, 3] in 0..1 into the model's input [3, height, width], in memory as they were."""
+        height, width, _ = pixels.shape
+        # A row of pixels at a time: NumPy is several times slower where it goes along three numbers.
+        mean, std = (np.tile(np.asarray(values, np.float32), width) for values in (self.mean, self.std))
+        normal = pixels.reshape(height, -1) - mean
+        normal /= std
+        return normal.reshape(pixels.shape).transpose(2, 0, 1)

@@ -1,0 +1,41 @@
+"""Zeros around an image left to the convolution: timm's `Conv2dSame` copies all of its input into a larger one first.
+
+Where their number is odd, TensorFlow's padding has one more behind than before, which no convolution of torch's takes.
+A kernel that begins with zeros of its own needs as many before as behind, and adds up the same products.
+"""
+
+import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame, conv2d_same
+from timm.layers.padding import get_same_padding
+from torch import Tensor, nn
+
+
+def padding_outside(module: nn.Module) -> list[str]:
+    """Returns the names of convolutions that `PaddingInside` can take the place of."""
+    return [name for name, found in module.named_modules() if type(found) is Conv2dSame and set(found.dilation) == {1}]
+
+
+class PaddingInside(nn.Module):
+    """Does what a frozen `Conv2dSame` without dilation does, for images of any size."""
+
+    def __init__(self, convolution: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(convolution, Conv2dSame)
+        self.weight, self.bias = convolution.weight, convolution.bias
+        self.wider = nn.Parameter(F.pad(convolution.weight, (1, 0, 1, 0)), requires_grad=False)
+        self._kernel, self._stride = convolution.kernel_size, convolution.stride
+        self._groups = convolution.groups
+        self.training = convolution.training
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Returns the outputs for [rows, channels, height, width]."""
+        zeros = [
+            get_same_padding(length, kernel, stride, 1)
+            for length, kernel, stride in zip(rows.shape[-2:], self._kernel, self._stride, strict=True)
+        ]
+        odd = {count % 2 for count in zeros}
+        if len(odd) > 1:
+            return conv2d_same(rows, self.weight, self.bias, self._stride, groups=self._groups)
+        weight = self.wider if odd == {1} else self.weight
+        padding = [(count + 1) // 2 for count in zeros]
+        return F.conv2d(rows, weight, self.bias, self._stride, padding, groups=self._groups)

@@ -23,7 +23,7 @@ class PaddingInside(nn.Module):
         assert isinstance(convolution, Conv2dSame)
         self.weight, self.bias = convolution.weight, convolution.bias
         self.wider = nn.Parameter(F.pad(convolution.weight, (1, 0, 1, 0)), requires_grad=False)
-        self._kernel, self._stride = convolution.kernel_size, convolution.stride
+        self._kernel, self._stride = _pair(convolution.kernel_size), _pair(convolution.stride)
         self._groups = convolution.groups
         self.training = convolution.training
 
@@ -35,7 +35,13 @@ class PaddingInside(nn.Module):
         ]
         odd = {count % 2 for count in zeros}
         if len(odd) > 1:
-            return conv2d_same(rows, self.weight, self.bias, self._stride, groups=self._groups)
+            padded: Tensor = conv2d_same(rows, self.weight, self.bias, self._stride, groups=self._groups)
+            return padded
         weight = self.wider if odd == {1} else self.weight
         padding = [(count + 1) // 2 for count in zeros]
         return F.conv2d(rows, weight, self.bias, self._stride, padding, groups=self._groups)
+
+
+def _pair(lengths: tuple[int, ...]) -> tuple[int, int]:
+    height, width = lengths
+    return height, width

@@ -1,5 +1,5 @@
 """Batch normalisations folded into the convolutions before them: fewer operations, the same function. And on a CPU,
-zeros around images left to the convolutions (`padding`).
+convolutions that do the same with less (`padding`, `pointwise`).
 
 What belongs together is read off the data: a convolution whose output a batch normalisation reads and nobody else. So
 any way of writing the two is found, torchvision's and timm's alike, and none that only looks so. The convolution of a
@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradserve_server.models.operations import operation
 from gradserve_server.models.padding import PaddingInside, padding_outside
+from gradserve_server.models.pointwise import Pointwise, pointwise
 from gradserve_server.models.views import view
 
 _FOLDING = (nn.BatchNorm2d, BatchNormAct2d)
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """A network with its batch normalisations folded, and on a CPU its padding.
+    """A network with its batch normalisations folded.
 
     Attributes:
         module: The network, a view of the one it was made of.
@@ -61,7 +62,10 @@ def fold(module: nn.Module, sample: Tensor) -> Folded:
             | dict.fromkeys(pairs.values(), _Remainder),
         )
         if sample.device.type == "cpu":
-            folded = view(folded, dict.fromkeys(padding_outside(folded), PaddingInside))
+            folded = view(
+                folded,
+                dict.fromkeys(padding_outside(folded), PaddingInside) | dict.fromkeys(pointwise(folded), Pointwise),
+            )
         if folded is module:
             return Folded(module)
         after: Tensor = folded(sample)

@@ -15,7 +15,8 @@ MEASURED_ON = ("AVX2", "AVX512")
 
 def pointwise(module: nn.Module) -> list[str]:
     """Returns the names of convolutions that `Pointwise` can take the place of; none where that was not measured."""
-    if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() not in MEASURED_ON:
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has none
+    if not has_onednn or torch.backends.cpu.get_cpu_capability() not in MEASURED_ON:
         return []
     return [name for name, found in module.named_modules() if type(found) is nn.Conv2d and _fits(found)]
 
@@ -31,6 +32,7 @@ class Pointwise(nn.Module):
 
     def __init__(self, convolution: nn.Module) -> None:
         super().__init__()
+        assert isinstance(convolution, nn.Conv2d)
         self.weight, self.bias = convolution.weight, convolution.bias
         self.training = convolution.training
 

@@ -10,6 +10,8 @@ from fastapi import FastAPI, Request, Response
 app = FastAPI()
 QUIET = {"access": {"enabled": False}}
 BATCH = int(os.environ["PEER_BATCH"])
+# A batch of one is none: BentoML refuses it.
+api = bentoml.api(batchable=True, max_batch_size=BATCH, max_latency_ms=60_000) if BATCH > 1 else bentoml.api
 
 
 @bentoml.service(workers=int(os.environ["PEER_WORKERS"]), traffic={"timeout": 120}, logging=QUIET)
@@ -19,19 +21,19 @@ class Explainer:
     def __init__(self) -> None:
         self.team = Team()
 
-    @bentoml.api(batchable=True, max_batch_size=BATCH, max_latency_ms=60_000)
+    @api
     def saliency(self, images: list[bytes]) -> np.ndarray:
         return self.team.explain("saliency", images)
 
-    @bentoml.api(batchable=True, max_batch_size=BATCH, max_latency_ms=60_000)
+    @api
     def grad_cam(self, images: list[bytes]) -> np.ndarray:
         return self.team.explain("grad_cam", images)
 
-    @bentoml.api(batchable=True, max_batch_size=BATCH, max_latency_ms=60_000)
+    @api
     def grad_cam_captum(self, images: list[bytes]) -> np.ndarray:
         return self.team.explain("grad_cam_captum", images)
 
-    @bentoml.api(batchable=True, max_batch_size=BATCH, max_latency_ms=60_000)
+    @api
     def integrated_gradients(self, images: list[bytes]) -> np.ndarray:
         return self.team.explain("integrated_gradients", images)
 

@@ -105,6 +105,14 @@ def answer_to(model: Model, program: Program[Any], budget: int = 8) -> Any:
     return result
 
 
+def with_gradient(module: nn.Module, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns a network's output, and the gradient of the sum of its squares."""
+    rows = rows.clone().requires_grad_()
+    output = module(rows)
+    (gradient,) = torch.autograd.grad(output.square().sum(), rows)
+    return output.detach(), gradient
+
+
 def relative(found: Tensor | np.ndarray, expected: Tensor | np.ndarray) -> float:
     """Returns the largest difference as a part of the range of what is expected."""
     found, expected = (torch.as_tensor(values).detach().double() for values in (found, expected))

@@ -38,17 +38,13 @@ class Inputs:
         """
         key = tenant, model, array.dtype.str, array.shape, array.flat[::SAMPLED].tobytes()
         known = self._known.get(key)
-        tensor: Tensor | None = known.tensor() if known is not None and _equal(known.array, array) else None
+        tensor: Tensor | None = known.tensor() if known is not None and np.array_equal(known.array, array) else None
         if tensor is not None:
             return tensor
         tensor = _copied(array, model)
         self._known = {other: one for other, one in self._known.items() if one.tensor() is not None}
         self._known[key] = _Known(array, TensorWeakRef(tensor))
         return tensor
-
-
-def _equal(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
-    return one is other or np.array_equal(one, other)
 
 
 def _copied(array: npt.NDArray[Any], model: Model) -> Tensor:

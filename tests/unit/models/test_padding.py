@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.driving import with_gradient
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
@@ -17,13 +18,6 @@ def convolution(**options: object) -> Conv2dSame:
 
 def noise(height: int, width: int) -> Tensor:
     return torch.randn(2, 8, height, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-def with_gradient(module: nn.Module, rows: Tensor) -> tuple[Tensor, Tensor]:
-    rows = rows.clone().requires_grad_()
-    output = module(rows)
-    (gradient,) = torch.autograd.grad(output.square().sum(), rows)
-    return output.detach(), gradient
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor, nn
+from tests.driving import with_gradient
+from torch import nn
 
 from gradserve_server.models.model import Model
 from gradserve_server.models.pointwise import Pointwise, pointwise
@@ -16,13 +17,6 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
-
-
-def with_gradient(module: nn.Module, rows: Tensor) -> tuple[Tensor, Tensor]:
-    rows = rows.clone().requires_grad_()
-    output = module(rows)
-    (gradient,) = torch.autograd.grad(output.square().sum(), rows)
-    return output.detach(), gradient
 
 
 @pytest.mark.parametrize("bias", [True, False])

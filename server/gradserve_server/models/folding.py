@@ -1,5 +1,5 @@
 """Batch normalisations folded into the convolutions before them: fewer operations, the same function. And on a CPU,
-convolutions that do the same with less (`padding`, `pointwise`).
+convolutions and rectifiers that do the same with less (`padding`, `pointwise`, `bounded`).
 
 What belongs together is read off the data: a convolution whose output a batch normalisation reads and nobody else. So
 any way of writing the two is found, torchvision's and timm's alike, and none that only looks so. The convolution of a
@@ -17,6 +17,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from gradserve_server.models.bounded import Bounded, bounded
 from gradserve_server.models.operations import operation
 from gradserve_server.models.padding import PaddingInside, padding_outside
 from gradserve_server.models.pointwise import Pointwise, pointwise
@@ -64,7 +65,9 @@ def fold(module: nn.Module, sample: Tensor) -> Folded:
         if sample.device.type == "cpu":
             folded = view(
                 folded,
-                dict.fromkeys(padding_outside(folded), PaddingInside) | dict.fromkeys(pointwise(folded), Pointwise),
+                dict.fromkeys(padding_outside(folded), PaddingInside)
+                | dict.fromkeys(pointwise(folded), Pointwise)
+                | dict.fromkeys(bounded(folded), Bounded),
             )
         if folded is module:
             return Folded(module)

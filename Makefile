@@ -129,6 +129,10 @@ stylize-check: $(INSTALLED) ## Give a photograph several styles and look at them
 models-check: $(INSTALLED) ## Serve thirteen networks from a repository and compare their logits; takes minutes.
 	$(BIN)/python scripts/check_models.py
 
+# The image's allocator, for whatever is measured; of Debian's libtcmalloc-minimal4. Empty for the C library's.
+ALLOCATOR ?= libtcmalloc_minimal.so.4
+bench bench-peers: export LD_PRELOAD = $(ALLOCATOR)
+
 bench: $(INSTALLED) ## Measure speed and fairness on this machine, as ratios; ten minutes. docs/performance.md explains.
 	$(BIN)/python -m benchmarks.core
 	$(BIN)/python -m benchmarks.throughput

@@ -50,7 +50,8 @@ def _machine(found: Results) -> str:
     machine = found["machine"]
     torch = machine["torch"].partition("+")[0]
     device = f", {found['device']}" if "device" in found else ""
-    return f"{machine['processor']}, {machine['cores']} cores{device}; torch {torch}; {machine['date']}."
+    allocator = f"; {machine['allocator']}" if "allocator" in machine else ""
+    return f"{machine['processor']}, {machine['cores']} cores{device}; torch {torch}{allocator}; {machine['date']}."
 
 
 def _rows(found: Results) -> str:

@@ -67,8 +67,15 @@ def machine() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else str(os.cpu_count()),
         "python": platform.python_version(),
         "torch": importlib.metadata.version("torch"),
+        "allocator": _allocator(),
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def _allocator() -> str:
+    """Returns which allocator this process has, and so those that it starts."""
+    mapped = Path("/proc/self/maps")
+    return "tcmalloc" if mapped.exists() and "libtcmalloc" in mapped.read_text() else "C library's allocator"
 
 
 def _processor() -> str:

@@ -28,7 +28,7 @@ KEEPING = {
     "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
-"""What `keep_freed_memory` sets in this project's server, for a process of anybody's."""
+"""What `keep_freed_memory` sets in this project's server, for a process of anybody's. Another allocator ignores it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ class Contestant:
         code: How far the team went; see `benchmarks.peers.team`.
         bars: Bar of the ratio of throughputs, by method.
         sweep: Settings to choose among.
-        keeps_memory: Whether its allocator keeps freed memory.
+        keeps_memory: Whether it has the allocator that this process has, and that keeps freed memory; otherwise it has
+            the C library's as it comes.
         variables: More of its environment, from its port and settings.
     """
 
@@ -134,6 +135,8 @@ class Contestant:
             found |= {"PEER_THREADS": str(settings.threads), "OMP_NUM_THREADS": str(settings.threads)}
         if self.keeps_memory:
             found |= KEEPING
+        else:
+            found.pop("LD_PRELOAD", None)
         return found | self.variables(port, settings)
 
 
@@ -230,9 +233,7 @@ GRADSERVE = Contestant(
     "",
     {},
     ONE,
-    keeps_memory=False,
 )
-"""Its allocator's settings are its own."""
 
 CONTESTANTS = {
     "plain": Contestant(
@@ -252,7 +253,16 @@ CONTESTANTS = {
         BEST,
         variables=_mlserver,
     ),
-    "ray": Contestant("Ray Serve", "ray", _script("ray"), connections.Http, "documented", BEST),
+    "ray": Contestant(
+        "Ray Serve",
+        "ray",
+        _script("ray"),
+        connections.Http,
+        "documented",
+        BEST,
+        # It takes the allocator away from its workers otherwise.
+        variables=lambda port, settings: {"RAY_LD_PRELOAD_ON_WORKERS": "1"},
+    ),
     "bentoml-tricks": Contestant(
         "BentoML with this project's model and mathematics", "bentoml", BENTO, connections.BentoML, "tricks", TRICKS
     ),

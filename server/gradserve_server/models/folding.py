@@ -67,7 +67,7 @@ def fold(module: nn.Module, sample: Tensor) -> Folded:
                 folded,
                 dict.fromkeys(padding_outside(folded), PaddingInside)
                 | dict.fromkeys(pointwise(folded), Pointwise)
-                | dict.fromkeys(bounded(folded), Bounded),
+                | dict.fromkeys(bounded(folded, sample), Bounded),
             )
         if folded is module:
             return Folded(module)

@@ -1,6 +1,7 @@
 """Bounded rectifiers in place: the bits of torch's, under every rule, and what they keep."""
 
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 import torch
@@ -72,14 +73,38 @@ def test_what_is_not_in_place_or_not_from_zero_is_left_as_it_is() -> None:
         pass
 
     network = nn.Sequential(
+        _Weighted(),
         nn.ReLU(inplace=True),
         nn.ReLU6(),
         nn.Hardtanh(inplace=True),
         nn.Hardtanh(0.0, 3.0),
         Other(inplace=True),
     )
-    assert bounded(network) == []
-    assert bounded(nn.Sequential(nn.Hardtanh(0.0, 3.0, inplace=True), nn.ReLU6(inplace=True))) == ["0", "1"]
+    rows = torch.randn(2, 3, 5, 5)
+    assert bounded(network, rows) == []
+    fitting = nn.Sequential(nn.Hardtanh(0.0, 3.0, inplace=True), _Weighted(), nn.ReLU6(inplace=True))
+    assert bounded(fitting, rows) == ["0", "2"]
+
+
+def test_a_network_that_goes_on_in_place_is_left_as_it_is() -> None:
+    class GoingOn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 3, 3, padding=1)
+            self.rectifier = nn.ReLU6(inplace=True)
+            self.head = nn.Linear(3, 5)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            found: Tensor = self.rectifier(self.convolution(rows)).add_(rows)
+            return cast("Tensor", self.head(found.mean((2, 3))))
+
+    torch.manual_seed(0)
+    network = GoingOn()
+    model = model_of(network)
+    assert not any(isinstance(module, Bounded) for module in model.folded.module.modules())
+    rows = torch.randn(2, 3, 64, 64)
+    found = with_gradient(model.folded.module, rows)
+    assert torch.equal(found[1], with_gradient(network, rows)[1])
 
 
 def test_the_network_itself_keeps_those_that_it_has() -> None:
@@ -91,7 +116,7 @@ def test_the_network_itself_keeps_those_that_it_has() -> None:
 
 def test_the_embedded_network_has_its_own_on_a_cpu(embedded: Model) -> None:
     found = sum(isinstance(module, Bounded) for module in embedded.folded.module.modules())
-    assert found == len(bounded(embedded.module)) > 0
+    assert found == len(bounded(embedded.module, torch.randn(1, 3, 224, 224))) > 0
 
 
 class _Weighted(nn.Module):

@@ -31,8 +31,8 @@ def test_sigterm_finishes_what_is_in_flight() -> None:
         port, metrics_port = logged(running, r"serving on port (\d+), metrics on port (\d+)").groups()
         with Client(f"127.0.0.1:{port}", timeout=3600) as client, ThreadPoolExecutor(12) as threads:
             client.wait_ready(30)
-            # Twenty backward sweeps each, so that none is done before all have begun.
-            ask = {"methods": ["saliency"], "top_k": 20, "frame": "model_input", "overlay": False}
+            # Eight backward sweeps each, so that none is done before all have begun.
+            ask = {"methods": ["saliency"], "top_k": 8, "frame": "model_input", "overlay": False}
             calls = [threads.submit(client.explain_many, jpeg("coffee"), **ask) for _ in range(12)]
             metrics = f"http://127.0.0.1:{metrics_port}/metrics"
             for _ in range(2000):

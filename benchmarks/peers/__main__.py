@@ -1,4 +1,5 @@
 """Throughput against peers: the same model, photograph and cores, concurrency 16, one peer at a time, in turns.
+Whose turn it is not is held: some look for work all the time.
 
 Each peer is started at several settings, and the best counts, for each method apart. Its maps must agree with the
 service's before it is timed. Integrated gradients at equal steps; at equal error, the service takes the fewest steps
@@ -19,7 +20,7 @@ from typing import Any
 import grpc
 import numpy as np
 from benchmarks.peers.connections import Connection, Gradserve
-from benchmarks.peers.contestants import CONTESTANTS, GRADSERVE, Contestant, Settings
+from benchmarks.peers.contestants import CONTESTANTS, GRADSERVE, Contestant, Running, Settings
 from benchmarks.photograph import NAMES, jpeg, jpegs, request
 from benchmarks.results import Row, save, show
 from benchmarks.running import closed_model
@@ -56,13 +57,13 @@ async def _compared(parsed: argparse.Namespace) -> tuple[list[Row], dict[str, An
     rows: list[Row] = []
     details: dict[str, Any] = {"steps": parsed.steps, "failed": {}, "settings": {}, "rates": {}, "agreement": {}}
     async with GRADSERVE.running(Settings(), parsed.steps, files[0]) as ours:
-        assert isinstance(ours, Gradserve)
-        theirs_error, fewest = await _equal_error(ours, parsed.steps)
+        assert isinstance(ours.connection, Gradserve)
+        theirs_error, fewest = await _equal_error(ours.connection, parsed.steps)
         print(
             f"Captum's error at {parsed.steps} steps is {theirs_error:.3g}; the service's is, at {fewest}\n", flush=True
         )
         details |= {"captum_error": theirs_error, "steps_at_equal_error": fewest}
-        fewer = Gradserve(ours.port, fewest)
+        fewer = Gradserve(ours.connection.port, fewest)
         for name in parsed.only:
             contestant = CONTESTANTS[name]
             try:
@@ -80,7 +81,7 @@ async def _compared(parsed: argparse.Namespace) -> tuple[list[Row], dict[str, An
 
 async def _contest(
     contestant: Contestant,
-    ours: Connection,
+    ours: Running,
     fewer: Connection,
     files: Sequence[bytes],
     parsed: argparse.Namespace,
@@ -95,18 +96,21 @@ async def _contest(
     for settings, methods in by_settings.items():
         async with contestant.running(settings, parsed.steps, files[0]) as theirs:
             for method in methods:
-                agreement = _correlation(await theirs.ask(method, files[0]), await ours.ask(method, files[0]))
+                asked = [await server.connection.ask(method, files[0]) for server in (theirs, ours)]
+                agreement = _correlation(*asked)
                 details["agreement"][f"{contestant.title}, {method}"] = agreement
                 if not agreement >= AGREE:
                     raise RuntimeError(f"its {method} has a correlation of {agreement:.3f} with the service's")
-                pairs = [(method, ours)]
+                pairs = [(method, ours.connection)]
                 if method == "integrated_gradients":
                     pairs.append((EQUAL_ERROR, fewer))
-                await _rate(theirs, method, files, 0)
+                await _rate(theirs.connection, method, files, 0)
                 for _ in range(parsed.turns):
-                    other = await _rate(theirs, method, files, parsed.seconds)
+                    with ours.held():
+                        other = await _rate(theirs.connection, method, files, parsed.seconds)
                     for title, connection in pairs:
-                        own = await _rate(connection, method, files, parsed.seconds)
+                        with theirs.held():
+                            own = await _rate(connection, method, files, parsed.seconds)
                         ratios.setdefault(title, []).append(own / other)
                         rates.setdefault(title, []).append((own, other))
     details["settings"][contestant.title] = {method: str(settings) for method, settings in chosen.items()}
@@ -127,8 +131,8 @@ async def _tuned(contestant: Contestant, files: Sequence[bytes], parsed: argpars
     for settings in contestant.sweep:
         async with contestant.running(settings, parsed.steps, files[0]) as theirs:
             for method in TUNED:
-                await _rate(theirs, method, files, 0)
-                rates[method][settings] = await _rate(theirs, method, files, parsed.seconds / 2)
+                await _rate(theirs.connection, method, files, 0)
+                rates[method][settings] = await _rate(theirs.connection, method, files, parsed.seconds / 2)
             tried = ", ".join(f"{method} {rates[method][settings]:.1f}/s" for method in TUNED)
             print(f"  {contestant.title}, {settings}: {tried}", flush=True)
     best = {method: max(found, key=lambda settings: found[settings]) for method, found in rates.items()}

@@ -6,8 +6,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,29 @@ SWEEP = (
 
 
 @dataclass(frozen=True)
+class Running:
+    """A server that runs.
+
+    Attributes:
+        connection: How it is asked.
+        pid: Number of its first process.
+    """
+
+    connection: Connection
+    pid: int
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds its processes: some look for work all the time, and would take the cores from who is measured."""
+        numbers = [self.pid, *_descendants(self.pid)]
+        _signal(numbers, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(numbers, signal.SIGCONT)
+
+
+@dataclass(frozen=True)
 class Contestant:
     """A server to compare with.
 
@@ -90,8 +113,8 @@ class Contestant:
     variables: Callable[[int, Settings], Mapping[str, str]] = lambda port, settings: {}
 
     @asynccontextmanager
-    async def running(self, settings: Settings, steps: int, encoded: bytes) -> AsyncIterator[Connection]:
-        """Runs it and yields a connection once it has answered.
+    async def running(self, settings: Settings, steps: int, encoded: bytes) -> AsyncIterator[Running]:
+        """Runs it and yields it once it has answered.
 
         Raises:
             RuntimeError: It does not answer in time, or ended; with the end of what it wrote.
@@ -114,7 +137,7 @@ class Contestant:
         connection = self.connection(port, steps)
         try:
             await _answering(connection, process, encoded, log)
-            yield connection
+            yield Running(connection, process.pid)
         finally:
             await connection.close()
             await asyncio.to_thread(_end, process)
@@ -162,9 +185,13 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for number in below:
+    _signal(below, signal.SIGKILL)
+
+
+def _signal(numbers: Sequence[int], number: signal.Signals) -> None:
+    for process in numbers:
         with suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
+            os.kill(process, number)
 
 
 def _descendants(number: int) -> list[int]:

@@ -51,6 +51,12 @@ _PRODUCTS = frozenset(
 
 MAX_POOL = "max_pool2d"
 
+KEEPING_FINITE = (
+    (_LINEAR | ELEMENTWISE | {MAX_POOL, "mul", "imul", "rmul", "multiply", "matmul"})
+    | {"layer_norm", "group_norm", "instance_norm", "softmax", "scaled_dot_product_attention"}
+) - {"exp", "log", "sqrt"}
+"""What makes finite values of finite ones, but for an overflow."""
+
 
 def operation(function: Any) -> str:
     """Returns the name of a torch function without the underscores of its in-place and operator forms.

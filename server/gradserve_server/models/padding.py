@@ -23,23 +23,30 @@ class PaddingInside(nn.Module):
         assert isinstance(convolution, Conv2dSame)
         self.weight, self.bias = convolution.weight, convolution.bias
         self.wider = nn.Parameter(F.pad(convolution.weight, (1, 0, 1, 0)), requires_grad=False)
-        self._kernel, self._stride = _pair(convolution.kernel_size), _pair(convolution.stride)
-        self._groups = convolution.groups
+        self.stride, self.dilation, self.groups = _pair(convolution.stride), (1, 1), convolution.groups
+        self._size = _pair(convolution.kernel_size)
         self.training = convolution.training
 
     def forward(self, rows: Tensor) -> Tensor:
         """Returns the outputs for [rows, channels, height, width]."""
+        inside = self.inside(rows)
+        if inside is None:
+            padded: Tensor = conv2d_same(rows, self.weight, self.bias, self.stride, groups=self.groups)
+            return padded
+        weight, padding = inside
+        return F.conv2d(rows, weight, self.bias, self.stride, padding, groups=self.groups)
+
+    def inside(self, rows: Tensor) -> tuple[Tensor, tuple[int, int]] | None:
+        """Returns the weights and the zeros on either side that do for rows; None where no symmetric ones do."""
         zeros = [
             get_same_padding(length, kernel, stride, 1)
-            for length, kernel, stride in zip(rows.shape[-2:], self._kernel, self._stride, strict=True)
+            for length, kernel, stride in zip(rows.shape[-2:], self._size, self.stride, strict=True)
         ]
         odd = {count % 2 for count in zeros}
         if len(odd) > 1:
-            padded: Tensor = conv2d_same(rows, self.weight, self.bias, self._stride, groups=self._groups)
-            return padded
-        weight = self.wider if odd == {1} else self.weight
-        padding = [(count + 1) // 2 for count in zeros]
-        return F.conv2d(rows, weight, self.bias, self._stride, padding, groups=self._groups)
+            return None
+        height, width = ((count + 1) // 2 for count in zeros)
+        return self.wider if odd == {1} else self.weight, (height, width)
 
 
 def _pair(lengths: tuple[int, ...]) -> tuple[int, int]:

@@ -34,6 +34,7 @@ class Pointwise(nn.Module):
         super().__init__()
         assert isinstance(convolution, nn.Conv2d)
         self.weight, self.bias = convolution.weight, convolution.bias
+        self.stride, self.dilation, self.groups = (1, 1), (1, 1), 1
         self.training = convolution.training
 
     def forward(self, rows: Tensor) -> Tensor:

@@ -1,0 +1,155 @@
+"""Convolutions of a frozen network on a CPU, each with the rectifier behind it, in one call of oneDNN.
+
+By themselves, a convolution lays its weights out anew for each call, and a rectifier reads and writes once more what
+the convolution has just written. Here weights are laid out once, and values are rectified before they are written. The
+gradient is a convolution as well, by the kernel turned round: torch's own takes three times as long where the image
+comes in.
+
+Whoever gives operations rules sees the convolution and the rectifier as they were.
+"""
+
+from collections.abc import Mapping
+from math import inf
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.overrides import has_torch_function_unary
+
+from gradserve_server.models.kernels import Geometry, Kernel, Pair
+from gradserve_server.models.padding import PaddingInside
+from gradserve_server.models.pointwise import Pointwise
+from gradserve_server.models.views import view
+
+MEASURED_ON = ("AVX2", "AVX512")
+
+
+def laid_out(module: nn.Module, rectifiers: Mapping[str, str]) -> nn.Module:
+    """Returns a view of a network whose convolutions are `Convolution`s; the network where that was not measured.
+
+    Args:
+        module: The network, frozen and in evaluation mode.
+        rectifiers: Names of convolutions, and those of the rectifiers that alone read what they return.
+    """
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has none
+    if not has_onednn or torch.backends.cpu.get_cpu_capability() not in MEASURED_ON:
+        return module
+    found = {name: convolution for name, convolution in module.named_modules() if _fits(convolution)}
+    done = {name: rectifier for name, rectifier in rectifiers.items() if name in found}
+
+    def with_rectifier(name: str) -> nn.Module | None:
+        return module.get_submodule(done[name]) if name in done else None
+
+    return view(
+        module,
+        {name: lambda _, name=name: Convolution(found[name], with_rectifier(name)) for name in found}
+        | dict.fromkeys(done.values(), _Done),
+    )
+
+
+def _fits(convolution: nn.Module) -> bool:
+    if type(convolution) is nn.Conv2d:
+        if convolution.padding_mode != "zeros" or isinstance(convolution.padding, str):
+            return False
+    elif type(convolution) not in (Pointwise, PaddingInside):
+        return False
+    weight = convolution.weight
+    return isinstance(weight, Tensor) and weight.dtype is torch.float32 and not weight.requires_grad
+
+
+def ceiling(rectifier: nn.Module) -> float | None:
+    """Returns where a rectifier ends, infinity for a `ReLU`; None for what is none that a convolution can do."""
+    if type(rectifier) is nn.ReLU:
+        return inf
+    if isinstance(rectifier, nn.Hardtanh) and type(rectifier) in (nn.ReLU6, nn.Hardtanh):
+        return float(rectifier.max_val) if rectifier.min_val == 0 < rectifier.max_val else None
+    return None
+
+
+class _Done(nn.Module):
+    """Stands where a rectifier was that the convolution before it has done."""
+
+    def __init__(self, rectifier: nn.Module) -> None:
+        super().__init__()
+        self.training = rectifier.training
+
+    def forward(self, rectified: Tensor) -> Tensor:
+        return rectified
+
+
+class Convolution(nn.Module):
+    """Does what a frozen convolution and the rectifier behind it do.
+
+    Args:
+        convolution: A `Conv2d` that pads with zeros, or what took its place.
+        rectifier: One that `ceiling` knows; None for a convolution that has none.
+    """
+
+    def __init__(self, convolution: nn.Module, rectifier: nn.Module | None = None) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.rectifier = rectifier or nn.Identity()
+        self.training = convolution.training
+        self._ceiling = ceiling(rectifier) if rectifier else None
+        self._kernels: dict[tuple[bool, Pair], Kernel] = {}
+        self._always = None if isinstance(convolution, PaddingInside) else self._kernel(convolution)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Returns the outputs for [rows, channels, height, width]."""
+        kernel = (self._always or self._inside(rows)) if _is_plain(rows) else None
+        if kernel is None:
+            return cast("Tensor", self.rectifier(self.convolution(rows)))
+        if rows.requires_grad and torch.is_grad_enabled():
+            return cast("Tensor", _Convolved.apply(rows, kernel))
+        return kernel(rows)
+
+    def _kernel(self, found: Any) -> Kernel:
+        padding = cast("Pair", found.padding) if isinstance(found, nn.Conv2d) else (0, 0)
+        geometry = Geometry(found.stride, padding, found.dilation, found.groups)
+        return Kernel(found.weight, found.bias, geometry, self._ceiling)
+
+    def _inside(self, rows: Tensor) -> Kernel | None:
+        """Returns the kernel for rows of this size, if one can have the padding inside."""
+        found = cast("PaddingInside", self.convolution)
+        inside = found.inside(rows)
+        if inside is None:
+            return None
+        weight, padding = inside
+        key = weight is found.wider, padding
+        if key not in self._kernels:
+            geometry = Geometry(found.stride, padding, groups=found.groups)
+            self._kernels[key] = Kernel(weight, found.bias, geometry, self._ceiling)
+        return self._kernels[key]
+
+
+def _is_plain(rows: Tensor) -> bool:
+    """Whether nobody gives operations on rows rules, and they are what kernels take."""
+    return (
+        rows.dtype is torch.float32
+        and rows.ndim == 4
+        and not has_torch_function_unary(rows)
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+class _Convolved(torch.autograd.Function):
+    # What was rectified says where it passes: between 0 and the ceiling.
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, kernel: Kernel) -> Tensor:
+        output = kernel(rows)
+        ctx.kernel, ctx.size = kernel, rows.shape[2:]
+        rectified = output if kernel.ceiling is not None else None
+        ctx.save_for_backward(rectified, rows if kernel.needs_rows else None)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        rectified, rows = ctx.saved_tensors
+        kernel: Kernel = ctx.kernel
+        if kernel.ceiling == inf:
+            gradient = torch.ops.aten.threshold_backward(gradient, rectified, 0)
+        elif kernel.ceiling is not None:
+            gradient = torch.ops.aten.hardtanh_backward(gradient, rectified, 0, kernel.ceiling)
+        return kernel.gradient(gradient, ctx.size, rows), None

@@ -1,0 +1,144 @@
+"""Convolutions by oneDNN with weights that are laid out once, rectifiers behind them included; and their gradients,
+which are convolutions as well.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import inf
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Pair = tuple[int, int]
+"""Of rows and columns."""
+
+_FEW_CHANNELS = 4
+"""Up to which a strided gradient is computed place by place: oneDNN's own leaves most of each vector empty there."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Which pixels a convolution weighs for which.
+
+    Attributes:
+        stride: Distance between places.
+        padding: Zeros on either side.
+        dilation: Distance between what is weighed.
+        groups: Number of parts of the channels that do not mix.
+    """
+
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+
+class _LaidOut:
+    def __init__(self, weight: Tensor, bias: Tensor | None, geometry: Geometry, ceiling: float | None = None) -> None:
+        stride, padding, dilation, groups = geometry.stride, geometry.padding, geometry.dilation, geometry.groups
+        reorder = torch.ops.mkldnn._reorder_convolution_weight
+        weight = reorder(weight, padding, stride, dilation, groups)
+        rectifies: tuple[str, tuple[float, ...]] = ("none", ())
+        if ceiling is not None:
+            rectifies = ("relu", ()) if ceiling == inf else ("hardtanh", (0.0, ceiling))
+        self._options = (weight, bias, padding, stride, dilation, groups, *rectifies, "")
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        return cast("Tensor", torch.ops.mkldnn._convolution_pointwise(rows, *self._options))
+
+
+@dataclass(eq=False)
+class Kernel:
+    """A convolution of [rows, channels, height, width], and the rectifier behind it, on a CPU in float32.
+
+    Attributes:
+        weight: [channels out, channels in / groups, height, width], frozen.
+        bias: [channels out], or None.
+        geometry: What is weighed for what.
+        ceiling: Where the rectifier ends, infinity where it does not; None where none follows.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    geometry: Geometry
+    ceiling: float | None = None
+
+    def __post_init__(self) -> None:
+        self._forward = _LaidOut(self.weight.detach(), self.bias, self.geometry, self.ceiling)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Returns what `rows` are convolved to, rectified. Nothing is recorded for a gradient."""
+        return self._forward(rows)
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether `gradient` needs what was convolved."""
+        return self._backward is None
+
+    def gradient(self, arriving: Tensor, size: Pair, rows: Tensor | None) -> Tensor:
+        """Returns the gradient with respect to what was convolved.
+
+        Args:
+            arriving: With respect to what the convolution returned, before it was rectified.
+            size: Height and width of what was convolved.
+            rows: What was convolved, where it is needed.
+        """
+        geometry = self.geometry
+        if self._backward is not None:
+            found = self._backward(arriving)
+            return found if geometry.stride == (1, 1) else _in_place(found, geometry, size)
+        assert rows is not None
+        options = (geometry.stride, geometry.padding, geometry.dilation, False, (0, 0), geometry.groups)
+        found, _, _ = torch.ops.aten.convolution_backward(
+            arriving, rows, self.weight, None, *options, (True, False, False)
+        )
+        return cast("Tensor", found)
+
+    @cached_property
+    def _backward(self) -> _LaidOut | None:
+        if self.geometry.stride == (1, 1):
+            return _turned_round(self.weight, self.geometry)
+        few = self.geometry.groups == 1 and self.weight.shape[1] <= _FEW_CHANNELS
+        return _place_by_place(self.weight, self.geometry) if few and self.geometry.dilation == (1, 1) else None
+
+
+def _turned_round(weight: Tensor, geometry: Geometry) -> _LaidOut | None:
+    """Returns the gradient of a convolution without strides; None where more zeros were around it than it reached."""
+    channels, *size = weight.shape[1:]
+    down, right = (
+        dilation * (length - 1) - padding
+        for length, dilation, padding in zip(size, geometry.dilation, geometry.padding, strict=True)
+    )
+    if min(down, right) < 0:
+        return None
+    groups = weight.reshape(geometry.groups, -1, channels, *size)
+    turned = groups.transpose(1, 2).reshape(geometry.groups * channels, -1, *size).flip(2, 3)
+    return _LaidOut(turned.contiguous(), None, replace(geometry, padding=(down, right)))
+
+
+def _place_by_place(weight: Tensor, geometry: Geometry) -> _LaidOut:
+    """Returns the gradient of a strided convolution, by blocks of the image as large as a stride.
+
+    What arrives at one place of a block comes through the same few weights. So the outputs are [places, channels] of
+    each block, which `_in_place` puts where they belong.
+    """
+    out, channels, *size = weight.shape
+    (down, right), (height, width) = geometry.stride, size
+    blocks = -(-height // down), -(-width // right)
+    whole = F.pad(weight, (0, blocks[1] * right - width, 0, blocks[0] * down - height))
+    places = whole.reshape(out, channels, blocks[0], down, blocks[1], right).permute(3, 5, 1, 0, 2, 4)
+    turned = places.reshape(-1, out, *blocks).flip(2, 3)
+    return _LaidOut(turned.contiguous(), None, Geometry(padding=(blocks[0] - 1, blocks[1] - 1)))
+
+
+def _in_place(found: Tensor, geometry: Geometry, size: Pair) -> Tensor:
+    (down, right), (above, left) = geometry.stride, geometry.padding
+    count, _, rows, columns = found.shape
+    blocks = found.permute(0, 2, 3, 1).reshape(count, rows, columns, down, -1).transpose(2, 3)
+    padded = blocks.reshape(count, rows * down, columns * right, -1).permute(0, 3, 1, 2)
+    inside = padded[:, :, above : above + size[0], left : left + size[1]]
+    # At the far ends may be pixels that no stride reached.
+    height, width = (whole - length for whole, length in zip(size, inside.shape[2:], strict=True))
+    return F.pad(inside, (0, width, 0, height)) if height or width else inside

@@ -93,11 +93,16 @@ class Convolution(nn.Module):
         self.training = convolution.training
         self._ceiling = ceiling(rectifier) if rectifier else None
         self._kernels: dict[tuple[bool, Pair], Kernel] = {}
+        # There, one row by itself is fastest multiplied as a matrix.
+        matrices = torch.backends.cpu.get_cpu_capability() == "AVX2"
+        self._fewest = 2 if isinstance(convolution, Pointwise) and matrices else 1
         self._always = None if isinstance(convolution, PaddingInside) else self._kernel(convolution)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Returns the outputs for [rows, channels, height, width]."""
-        kernel = (self._always or self._inside(rows)) if _is_plain(rows) else None
+        kernel = None
+        if _is_plain(rows) and len(rows) >= self._fewest:
+            kernel = self._always or self._inside(rows)
         if kernel is None:
             return cast("Tensor", self.rectifier(self.convolution(rows)))
         if rows.requires_grad and torch.is_grad_enabled():

@@ -138,6 +138,7 @@ bench: $(INSTALLED) ## Measure speed and fairness on this machine, as ratios; te
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.worker_profile
 	$(BIN)/python -m benchmarks.maximize_jobs
+	$(BIN)/python -m benchmarks.large_images
 	$(BIN)/python -m benchmarks.company --rate 2 --requests 25
 	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.explain_stream

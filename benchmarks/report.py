@@ -103,6 +103,7 @@ TABLES: Mapping[str, Callable[[Results], str]] = {
     "company": _rows,
     "throughput": _rows,
     "maximize_jobs": _rows,
+    "large_images": _rows,
     "gpu": _rows,
     "costs": _costs,
     "peers": _peers,

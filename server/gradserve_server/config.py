@@ -72,6 +72,9 @@ class Settings:
     answer_cache_bytes: int = _setting(0, "bytes of answers of Explain to keep for the same requests; 0 for none", int)
     image_bytes: int = _setting(32 << 20, "largest encoded image or array of pixels in bytes", int)
     image_pixels: int = _setting(50_000_000, "largest number of pixels of an image", int)
+    image_oversampling: int = _setting(
+        3, "pixels of a JPEG to decode for each of the model's input, in each direction, at the least; 0 for all", int
+    )
     heatmap_bytes: int = _setting(64 << 20, "largest total size of the heatmaps of one answer in bytes", int)
     methods: int = _setting(32, "largest number of methods in one request", int)
     targets: int = _setting(20, "largest number of targets in one request", int)

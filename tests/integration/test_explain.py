@@ -6,6 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from tests.conftest import FOUNDING, jpeg, photograph
+from tests.serving import served
 
 import gradserve
 from gradserve import Client
@@ -54,6 +55,24 @@ def test_frames(client: Client) -> None:
     assert model_input.heatmap.shape == (224, 224)
     assert model_input.overlay.size == (224, 224)
     assert client.explain(jpeg("coffee"), frame="original").overlay.size == (600, 400)
+
+
+def test_a_large_jpeg_that_is_decoded_smaller_is_explained_as_the_whole(client: Client) -> None:
+    file = io.BytesIO()
+    PIL.Image.fromarray(photograph("coffee")).resize((2251, 1501)).save(file, "JPEG", quality=75)
+    with served(pass_rows=1, image_oversampling=0) as server, Client(f"127.0.0.1:{server.port}") as decoding_all:
+        for frame, shape in (("original", (1501, 2251)), ("model_input", (224, 224))):
+            found, expected = (
+                each.explain(file.getvalue(), method="grad_cam", frame=frame) for each in (client, decoding_all)
+            )
+            assert found.heatmap.shape == expected.heatmap.shape == shape
+            assert found.target.label == expected.target.label
+            assert found.target.probability == pytest.approx(expected.target.probability, abs=0.01)
+            assert 0 < np.abs(found.heatmap - expected.heatmap).max() < 0.02 * expected.heatmap.max()
+            pictures = [np.asarray(each.overlay).astype(int) for each in (found, expected)]
+            assert np.abs(pictures[0] - pictures[1]).mean() < 1
+            # On the original an overlay lies on all of its pixels. Beside what the model saw nothing does.
+            assert np.array_equal(pictures[0][:, :100], pictures[1][:, :100]) == (frame == "original")
 
 
 def test_lines_lie_where_the_model_saw_and_a_legend_below(client: Client) -> None:

@@ -47,7 +47,7 @@ def main(count: int, seed_number: int, reproducer: Path) -> int:
     from tests.property.pictures import files, hostile
 
     from gradserve_server.errors import InvalidInput
-    from gradserve_server.imaging.decode import decode
+    from gradserve_server.imaging.decode import decode, decode_reduced
 
     outcomes: Counter[str] = Counter()
 
@@ -56,6 +56,10 @@ def main(count: int, seed_number: int, reproducer: Path) -> int:
         faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
         try:
             pixels = decode(encoded, MAX_PIXELS)
+            # What decodes in full decodes at a part of its size.
+            reduced = decode_reduced(encoded, MAX_PIXELS, least=1)
+            assert reduced.size == (pixels.shape[1], pixels.shape[0])
+            assert reduced.pixels.shape[:2] == tuple(-(-length // reduced.factor) for length in pixels.shape[:2])
         except InvalidInput as error:
             outcomes[error.reason] += 1
         else:

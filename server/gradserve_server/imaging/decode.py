@@ -1,18 +1,22 @@
 """From a file to upright RGB pixels."""
 
 import time
+from dataclasses import dataclass
 from io import BytesIO
 from math import inf
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from gradserve_server.errors import InvalidInput
 from gradserve_server.imaging.jpeg import MOST_SCANS, scan_count
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+
+_ON_ITS_SIDE = range(5, 9)
+"""EXIF orientations of images whose rows are a person's columns."""
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 """Upright RGB [height, width, 3]: uint8 in 0..255 as decoded, or float32 in 0..1 as a caller may give."""
@@ -36,11 +40,38 @@ class _Timed(BytesIO):
         return super().read(size)
 
 
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """An image as a person sees it, or a smaller one of it.
+
+    Attributes:
+        pixels: RGB in 0..255, [height, width, 3] uint8.
+        size: Width and height of the whole image in pixels.
+        factor: How many pixels of the whole image are one of `pixels` in each direction: 1, 2, 4 or 8.
+    """
+
+    pixels: Pixels
+    size: tuple[int, int]
+    factor: int = 1
+
+
 def decode(encoded: bytes, max_pixels: int, seconds: float = inf) -> Pixels:
-    """Decodes a JPEG, PNG or WebP file as a person sees it.
+    """Decodes a JPEG, PNG or WebP file as a person sees it: `decode_reduced`, in full."""
+    return decode_reduced(encoded, max_pixels, seconds).pixels
+
+
+def decode_reduced(encoded: bytes, max_pixels: int, seconds: float = inf, least: int = 0) -> Decoded:
+    """Decodes a JPEG, PNG or WebP file as a person sees it; a JPEG no larger than need be.
 
     EXIF orientation is applied, transparency is flattened on white, only the first frame is read, and 16-bit grey keeps
     its upper 8 bits. The size is checked from the header before any pixel is decoded, and so are the scans of a JPEG.
+
+    Args:
+        encoded: The file.
+        max_pixels: Most pixels that the whole image may have.
+        seconds: Longest time of a processor.
+        least: Pixels that the shorter side keeps at the least: a JPEG with more is decoded at a half, a quarter or an
+            eighth, straight from its frequencies, which takes a part of the time and memory; 0 for the whole.
 
     Raises:
         InvalidInput: The file is empty, of another format, damaged, has more than `max_pixels` pixels or more scans
@@ -50,12 +81,18 @@ def decode(encoded: bytes, max_pixels: int, seconds: float = inf) -> Pixels:
         raise InvalidInput("the image is empty: send a JPEG, PNG or WebP file", field="encoded", reason="EMPTY_IMAGE")
     try:
         with Image.open(_Timed(encoded, seconds), formats=FORMATS) as image:
-            check_pixel_count(*image.size, max_pixels, field="encoded")
+            whole = image.size
+            check_pixel_count(*whole, max_pixels, field="encoded")
             _check_scan_count(encoded)
+            if least > 0:
+                # Of other formats than JPEG this does nothing.
+                image.draft(None, (least, least))
+            factor = round(max(whole) / max(image.size))
             image.decodermaxblock = BLOCK_BYTES
             image.load()
             upright = ImageOps.exif_transpose(image)
-            return np.asarray(_flatten(upright))
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
+            return Decoded(np.asarray(_flatten(upright)), whole[::-1] if turned else whole, factor)
     except InvalidInput:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from gradserve_server.imaging.decode import Pixels
+from gradserve_server.imaging.decode import Decoded, Pixels
 from gradserve_server.models.preprocessing import Preprocessing
 
 _FILTERS = {
@@ -60,13 +60,28 @@ class Placement:
         return placed
 
 
+def least_side(preprocessing: Preprocessing, oversampling: int) -> int:
+    """Returns what the shorter side of an image must keep, in pixels.
+
+    Args:
+        preprocessing: Of the model.
+        oversampling: Pixels of the image for each of the model's input, in each direction.
+    """
+    return oversampling * max(_with_margin(preprocessing))
+
+
 def fit(pixels: Pixels, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
     """Resizes, crops or pads as the preprocessing says, and returns the model's input as pixels with its place.
 
     Only the part that the model sees is resized. A crop equals torchvision's `Resize` then `CenterCrop`, with their
     rounding of sizes to whole pixels, and an image of extreme proportions costs nothing extra.
     """
-    height, width = pixels.shape[:2]
+    return fit_decoded(Decoded(pixels, (pixels.shape[1], pixels.shape[0])), preprocessing)
+
+
+def fit_decoded(image: Decoded, preprocessing: Preprocessing) -> tuple[Pixels, Placement]:
+    """As `fit`, of an image that may have been decoded smaller than it is: its place is that on the whole."""
+    pixels, (width, height) = image.pixels, image.size
     size = (preprocessing.width, preprocessing.height)
     resized = _resized((width, height), preprocessing)
     starts = [_start(length, crop) for length, crop in zip(resized, size, strict=True)]
@@ -80,7 +95,9 @@ def fit(pixels: Pixels, preprocessing: Preprocessing) -> tuple[Pixels, Placement
     ]
     columns, rows = (slice(*span) for span in covered)
     inner = (columns.stop - columns.start, rows.stop - rows.start)
-    resample, region = _FILTERS[preprocessing.interpolation], _inside(box, pixels.shape)
+    left, top, right, bottom = (edge / image.factor for edge in _inside(box, (height, width)))
+    region = left, top, right, bottom
+    resample = _FILTERS[preprocessing.interpolation]
     if pixels.dtype == np.uint8:
         seen = np.asarray(Image.fromarray(pixels).resize(inner, resample, box=region))
     else:
@@ -108,13 +125,17 @@ def _resized(original: tuple[int, int], preprocessing: Preprocessing) -> tuple[i
     if preprocessing.fit == "crop":
         shorter = min(width, height)
         return int(preprocessing.resize * width / shorter), int(preprocessing.resize * height / shorter)
-    # The input with its margin: `resize` is its shorter side.
-    margin = preprocessing.resize / min(preprocessing.width, preprocessing.height)
-    whole = (round(preprocessing.width * margin), round(preprocessing.height * margin))
+    whole = _with_margin(preprocessing)
     if preprocessing.fit == "squash":
         return whole
     scale = min(whole[0] / width, whole[1] / height)
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _with_margin(preprocessing: Preprocessing) -> tuple[int, int]:
+    """Returns the width and height of the input with its margin: `resize` is its shorter side."""
+    margin = preprocessing.resize / min(preprocessing.width, preprocessing.height)
+    return round(preprocessing.width * margin), round(preprocessing.height * margin)
 
 
 def model_input(fitted: Pixels, preprocessing: Preprocessing) -> npt.NDArray[np.float32]:

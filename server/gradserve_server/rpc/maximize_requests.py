@@ -10,9 +10,8 @@ from gradserve_server.autograd.objective import Objective
 from gradserve_server.autograd.query import ActivationRule
 from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, RequestError
-from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.encode import ImageFormat
-from gradserve_server.imaging.geometry import as_float, fit
+from gradserve_server.imaging.geometry import as_float, fit_decoded, least_side
 from gradserve_server.imaging.resize import resize
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
@@ -21,7 +20,7 @@ from gradserve_server.programs.maximize.recipe import Recipe
 from gradserve_server.rpc.fields import enum_field, in_range, margin_seconds, preview_interval
 from gradserve_server.rpc.maximize_objectives import objective, target
 from gradserve_server.rpc.maximize_recipe import recipe_of
-from gradserve_server.rpc.requests import image_pixels, seed_of
+from gradserve_server.rpc.requests import image_decoded, seed_of
 from gradserve_server.rpc.targets import check_count
 
 SHORTEST_SIDE = 16
@@ -121,12 +120,15 @@ def start_images(
         height, width = call.size or (preprocessing.height, preprocessing.width)
         mean = np.asarray(preprocessing.mean, np.float32)[:, None, None]
         return np.broadcast_to(mean, (call.count, 3, height, width)).copy()
+    # As Explain sees it: an attack is on that.
+    fits = call.size is None and call.preset.attacks
     try:
-        pixels: Pixels = image_pixels(request.image, settings)
+        image = image_decoded(
+            request.image, settings, least_side(preprocessing, settings.image_oversampling) if fits else 0
+        )
     except RequestError as error:
         raise error.within("image") from error.__cause__
-    if call.size is None and call.preset.attacks:
-        pixels, _ = fit(pixels, preprocessing)
+    pixels = fit_decoded(image, preprocessing)[0] if fits else image.pixels
     height, width = call.size or pixels.shape[:2]
     check_size((height, width), 1, call.recipe, settings)
     return np.ascontiguousarray(as_float(resize(pixels, height, width)).transpose(2, 0, 1)[None])

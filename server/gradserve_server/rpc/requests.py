@@ -12,8 +12,8 @@ import numpy.typing as npt
 from gradserve.v1 import explain_pb2, image_pb2, maximize_pb2, stylize_pb2
 from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, RequestError
-from gradserve_server.imaging.decode import Pixels, check_pixel_count, decode
-from gradserve_server.imaging.geometry import fit, model_input
+from gradserve_server.imaging.decode import Decoded, Pixels, check_pixel_count, decode_reduced
+from gradserve_server.imaging.geometry import as_bytes, fit_decoded, least_side, model_input
 from gradserve_server.imaging.overlay import OverlayOptions
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
@@ -67,16 +67,25 @@ class ExplainCall:
     prediction_count: int
 
 
-def explain_image(request: explain_pb2.ExplainRequest, settings: Settings) -> Pixels:
-    """Decodes the image of a request. Slow: for the pool.
+def explain_image(request: explain_pb2.ExplainRequest, call: ExplainCall, settings: Settings) -> Decoded:
+    """Decodes the image of a request, no larger than its model needs. Slow: for the pool.
 
     Raises:
         InvalidInput: It is missing, damaged or too large.
     """
     try:
-        return image_pixels(request.image, settings)
+        return image_decoded(request.image, settings, least_side(call.model.preprocessing, settings.image_oversampling))
     except RequestError as error:
         raise error.within("image") from error.__cause__
+
+
+def explained_picture(
+    request: explain_pb2.ExplainRequest, call: ExplainCall, image: Decoded, fitted: Pixels, settings: Settings
+) -> npt.NDArray[np.uint8]:
+    """Returns what an overlay lies on: the whole image, upright, or the model's input. Slow: for the pool."""
+    if call.overlay is None or call.frame is Frame.MODEL_INPUT:
+        return as_bytes(fitted)
+    return as_bytes(image.pixels if image.factor == 1 else image_pixels(request.image, settings))
 
 
 def is_brief(request: explain_pb2.ExplainRequest) -> bool:
@@ -103,7 +112,8 @@ def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, se
         raise InvalidInput(f"must be 1 to 100, not {prediction_count}", field="prediction_count")
 
     def read_image(image: image_pb2.Image) -> npt.NDArray[np.float32]:
-        fitted, _ = fit(image_pixels(image, settings), model.preprocessing)
+        decoded = image_decoded(image, settings, least_side(model.preprocessing, settings.image_oversampling))
+        fitted, _ = fit_decoded(decoded, model.preprocessing)
         return model_input(fitted, model.preprocessing)
 
     methods = tuple(
@@ -124,7 +134,17 @@ def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, se
 
 
 def image_pixels(image: image_pb2.Image, settings: Settings) -> Pixels:
+    """Decodes an image in full: see `image_decoded`."""
+    return image_decoded(image, settings).pixels
+
+
+def image_decoded(image: image_pb2.Image, settings: Settings, least: int = 0) -> Decoded:
     """Decodes an image; the field of an error is within the image. Slow: for the pool.
+
+    Args:
+        image: The image.
+        settings: The limits.
+        least: Pixels that its shorter side must keep; 0 for the whole.
 
     Raises:
         InvalidInput: It is missing, damaged or too large.
@@ -141,29 +161,30 @@ def image_pixels(image: image_pb2.Image, settings: Settings) -> Pixels:
             metadata={"bytes": str(len(data)), "max_bytes": str(settings.image_bytes)},
         )
     if source == "encoded":
-        return decode(image.encoded, settings.image_pixels, settings.decode_seconds)
-    return _pixels(image.pixels, settings.image_pixels)
+        return decode_reduced(image.encoded, settings.image_pixels, settings.decode_seconds, least)
+    pixels = _pixels(image.pixels, settings.image_pixels)
+    return Decoded(pixels, (pixels.shape[1], pixels.shape[0]))
 
 
 def _no_image(image: image_pb2.Image) -> npt.NDArray[np.float32]:
     raise TypeError("options hold no image")
 
 
-def check_heatmap_bytes(call: ExplainCall, pixels: Pixels, settings: Settings) -> None:
+def check_heatmap_bytes(call: ExplainCall, size: tuple[int, int], settings: Settings) -> None:
     """Checks that the answer to a request will not be too large.
 
     Raises:
         InvalidInput: It will.
     """
     if call.frame is Frame.ORIGINAL:
-        size = len(call.methods) * len(call.targets) * pixels.shape[0] * pixels.shape[1] * 4
-        if size > settings.heatmap_bytes:
+        byte_count = len(call.methods) * len(call.targets) * prod(size) * 4
+        if byte_count > settings.heatmap_bytes:
             raise InvalidInput(
-                f"the heatmaps of {len(call.methods) * len(call.targets)} explanations are {size} bytes; at most "
+                f"the heatmaps of {len(call.methods) * len(call.targets)} explanations are {byte_count} bytes; at most "
                 f"{settings.heatmap_bytes} are served: ask for the frame MODEL_INPUT or send a smaller image",
                 field="frame",
                 reason="ANSWER_TOO_LARGE",
-                metadata={"bytes": str(size), "max_bytes": str(settings.heatmap_bytes)},
+                metadata={"bytes": str(byte_count), "max_bytes": str(settings.heatmap_bytes)},
             )
 
 

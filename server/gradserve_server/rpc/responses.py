@@ -10,9 +10,8 @@ import numpy.typing as npt
 from gradserve.v1 import common_pb2, explain_pb2, image_pb2, model_pb2
 from gradserve_server.autograd.objective import Objective, channel, class_score, neuron, ranked_class_score
 from gradserve_server.config import Settings
-from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.encode import ImageFormat, encode
-from gradserve_server.imaging.geometry import Placement, as_bytes
+from gradserve_server.imaging.geometry import Placement
 from gradserve_server.imaging.overlay import COLOR_MAPS, overlay
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Entry, State
@@ -37,20 +36,18 @@ DATA_TYPES: dict[Any, Any] = {dtype: data_type for data_type, dtype in DTYPES.it
 
 
 def explain_response(
-    call: ExplainCall, outcome: Outcome[Explained], original: Pixels, fitted: Pixels, placement: Placement
+    call: ExplainCall, outcome: Outcome[Explained], picture: npt.NDArray[np.uint8], placement: Placement
 ) -> explain_pb2.ExplainResponse:
     """Builds the answer to an Explain request.
 
     Args:
         call: The request.
         outcome: What its program returned and took.
-        original: The image, upright.
-        fitted: The model's input as pixels.
+        picture: What an overlay lies on, RGB in 0..255.
         placement: Where the input lies on the original.
     """
     explained = outcome.result
     classes = Classes(explained.logits, call.model)
-    picture = as_bytes(original if call.frame is Frame.ORIGINAL else fitted)
     pairs = [(method, target) for method in call.methods for target in call.targets]
     response = explain_pb2.ExplainResponse(
         predictions=[classes.score(index) for index in classes.order[: call.prediction_count]],

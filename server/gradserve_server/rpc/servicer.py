@@ -20,8 +20,7 @@ from gradserve.v1 import (
 from gradserve_server.autograd.query import FORWARD_COST
 from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput
-from gradserve_server.imaging.decode import Pixels
-from gradserve_server.imaging.geometry import Placement, fit, model_input
+from gradserve_server.imaging.geometry import Placement, fit_decoded, model_input
 from gradserve_server.imaging.segmentation import segmented
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Entry, Repository
@@ -104,20 +103,21 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
     async def _explained(
         self, request: explain_pb2.ExplainRequest, call: requests.ExplainCall, rows: float, place: Place
     ) -> explain_pb2.ExplainResponse:
-        def prepare() -> tuple[Pixels, Pixels, Placement, tuple[npt.NDArray[Any], ...]]:
-            original = requests.explain_image(request, self._settings)
-            requests.check_heatmap_bytes(call, original, self._settings)
+        def prepare() -> tuple[npt.NDArray[Any], Placement, tuple[npt.NDArray[Any], ...]]:
+            image = requests.explain_image(request, call, self._settings)
+            requests.check_heatmap_bytes(call, image.size, self._settings)
             preprocessing = call.model.preprocessing
-            fitted, placement = fit(original, preprocessing)
+            fitted, placement = fit_decoded(image, preprocessing)
+            picture = requests.explained_picture(request, call, image, fitted, self._settings)
             inputs: list[npt.NDArray[Any]] = [
                 model_input(fitted, preprocessing),
                 preprocessing.black,
                 preprocessing.white,
             ]
             inputs += [segmented(fitted, wanted.count) for wanted in superpixels_of(call.methods)]
-            return original, fitted, placement, tuple(inputs)
+            return picture, placement, tuple(inputs)
 
-        original, fitted, placement, inputs = await self._in_pool(prepare)
+        picture, placement, inputs = await self._in_pool(prepare)
         job = Job(
             model=call.model,
             start=partial(
@@ -137,7 +137,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             passed=current_call.get().passed,
         )
         outcome = await outcome_of(self._worker.submit(job))
-        return await self._in_pool(partial(responses.explain_response, call, outcome, original, fitted, placement))
+        return await self._in_pool(partial(responses.explain_response, call, outcome, picture, placement))
 
     async def Maximize(self, request: maximize_pb2.MaximizeRequest, context: Context) -> None:  # noqa: N802
         """Streams the way to an image that maximises objectives, then the image."""

@@ -1,5 +1,7 @@
 """Fitting an image to the model's input and putting maps back."""
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import timm
@@ -8,7 +10,8 @@ from tests.conftest import photograph
 from torchvision.transforms import v2
 from torchvision.transforms.functional import center_crop, resize
 
-from gradserve_server.imaging.geometry import fit
+from gradserve_server.imaging.decode import decode, decode_reduced
+from gradserve_server.imaging.geometry import fit, fit_decoded, least_side
 from gradserve_server.models.preprocessing import Preprocessing
 
 SIZES = [(300, 451), (451, 300), (224, 224), (225, 260), (1000, 600)]
@@ -114,3 +117,27 @@ def test_pad_shows_the_whole_image_amid_the_mean_colour(size: tuple[int, int], d
     assert seen.shape == size
     assert seen[0].mean() == pytest.approx(max(0, offset + half), abs=0.05)
     assert seen[-1].mean() == pytest.approx(min(44, offset + covered - 1 - half), abs=0.05)
+
+
+@pytest.mark.parametrize("side", [145, 72, 36, 30])
+@pytest.mark.parametrize("mode", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("cut", [(872, 1000), (871, 999), (869, 993)])
+def test_the_input_is_the_same_from_a_jpeg_that_is_decoded_smaller(cut: tuple[int, int], mode: str, side: int) -> None:
+    file = BytesIO()
+    height, width = cut
+    Image.fromarray(photograph("hubble_deep_field")[:height, :width]).save(file, "JPEG", quality=90)
+    preprocessing = Preprocessing(height=side, width=side, resize=side + side // 8, fit=mode, interpolation="bicubic")
+    least = least_side(preprocessing, 3)
+    image = decode_reduced(file.getvalue(), 10_000_000, least=least)
+    assert image.factor == max(factor for factor in (1, 2, 4, 8) if height // least >= factor)
+    (found, placement), (expected, place) = (
+        fit_decoded(image, preprocessing),
+        fit(decode(file.getvalue(), 10_000_000), preprocessing),
+    )
+    assert placement == place
+    difference = np.abs(found.astype(float) - expected.astype(float))
+    # Less than what saving the photograph once more changes; a shift by a pixel changes ten times as much.
+    assert difference.mean() < 0.5
+    assert difference.max() <= 12
+    shifted = np.abs(np.roll(found, 1, axis=1).astype(float) - expected.astype(float))
+    assert difference.mean() < 0.1 * shifted.mean()

@@ -243,3 +243,16 @@ def test_the_embedded_network_has_its_own_on_a_cpu(embedded: Model) -> None:
     counted = {event.key: event.count for event in profile.key_averages()}
     assert counted["mkldnn::_convolution_pointwise"] == 49
     assert "aten::hardtanh_" not in counted
+
+
+def test_on_avx2_a_row_by_itself_is_multiplied_as_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    convolution, rectifier = frozen(nn.Conv2d(8, 16, 1)), nn.ReLU6()
+    single = Convolution(Pointwise(convolution), rectifier)
+    for count, calls in ((1, 0), (2, 1)):
+        rows = noise(count=count)
+        with torch.profiler.profile() as profile:
+            found = single(rows)
+        counted = {event.key: event.count for event in profile.key_averages()}
+        assert counted.get("mkldnn::_convolution_pointwise", 0) == calls
+        torch.testing.assert_close(found, rectifier(convolution(rows)), rtol=1e-5, atol=1e-4)

@@ -5,14 +5,15 @@ and so does one backward sweep if their objective and activation rule are equal.
 pass.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import BaseTorchFunctionMode
 
 from gradserve_server.autograd.activation_rules import RowRules, Stretch
 from gradserve_server.autograd.answer import Answer
@@ -21,6 +22,9 @@ from gradserve_server.autograd.objective import Objective, Outputs
 from gradserve_server.autograd.query import Derivative, Fusion, Query
 from gradserve_server.autograd.taps import Recorder
 from gradserve_server.models.model import Model
+
+_ORDINARY = 1e10
+"""Norm of rows that no network makes too large for a number of; that of normalised images is a few thousand."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,10 +169,11 @@ def _answers(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None])
     )
     stretches = _stretches(sizes)
     reader = AttentionReader(_fusions(bundles, stretches))
+    numbers = _as_they_come(model, rows, (values for bundle in bundles for values in bundle.replaced.values()))
     model.arithmetic.select(model.device)
     with torch.set_grad_enabled(key.sweeps > 0):
         forward = model.arithmetic.forward(model.device)
-        with rules.applied(), reader if reader.found else nullcontext(), forward:
+        with rules.applied(), reader if reader.found else nullcontext(), forward, numbers:
             logits = recorder.forward(key.network, _copied(leaf, model))
         outputs = _split(logits, recorder.activations, sizes, key.dtype)
         values = [_values(bundle, output) for bundle, output in zip(bundles, outputs, strict=True)]
@@ -201,6 +206,19 @@ def _answers(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None])
         )
 
     return [tuple(answer(position, chunk.query) for chunk in bundle.chunks) for position, bundle in enumerate(bundles)]
+
+
+def _as_they_come(model: Model, rows: Tensor, replaced: Iterable[Tensor]) -> AbstractContextManager[object]:
+    """Returns a context for the forward in which what is no number stays so.
+
+    Where a convolution rectifies, oneDNN makes 0 of it (`models/convolutions`), and a wrong answer would look like a
+    right one. Under a mode, whatever that does, each operation is torch's own. Only on a CPU: elsewhere all are, and
+    looking would wait for the device.
+    """
+    looks = model.device.type == "cpu"
+    # Not a number is not less.
+    ordinary = not looks or all(float(torch.linalg.vector_norm(values)) <= _ORDINARY for values in (rows, *replaced))
+    return nullcontext() if ordinary else BaseTorchFunctionMode()
 
 
 def _copied(rows: Tensor, model: Model) -> Tensor:

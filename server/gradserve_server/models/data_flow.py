@@ -136,7 +136,8 @@ class DataFlow(TorchFunctionMode):
     def rectified(self) -> dict[str, str]:
         """Returns convolutions that a rectifier alone reads, and the modules that it belongs to, by their names.
 
-        Not behind what may make values that are no numbers: oneDNN rectifies them to 0, and nobody would know.
+        Not behind what may make values that are no numbers: oneDNN rectifies them to 0, and nobody would know. Passes
+        look after rows that are none.
         """
         return {call.module: reader.module for call, reader in self._read_by_one() if reader.finite}
 

@@ -130,10 +130,11 @@ class Convolution(nn.Module):
 
 def _is_plain(rows: Tensor) -> bool:
     """Whether nobody gives operations on rows rules, and they are what kernels take."""
+    # First, because a mode is asked about each look at a tensor.
     return (
-        rows.dtype is torch.float32
+        not has_torch_function_unary(rows)
+        and rows.dtype is torch.float32
         and rows.ndim == 4
-        and not has_torch_function_unary(rows)
         and not torch.is_autocast_enabled("cpu")
     )
 

@@ -41,8 +41,8 @@ def main() -> None:
     with server() as reducing, server("--image-oversampling", "0") as whole:
         for size in SIZES:
             wanted = [request("grad_cam", photograph(size, index)) for index in range(COUNT)]
-            row = asyncio.run(_answers((reducing, whole), wanted, parsed))
-            rows.append(Row(f"Grad-CAMs a second of {_megapixels(size)}: a part decoded / all of it", row))
+            ratio = asyncio.run(_answers((reducing, whole), wanted, parsed))
+            rows.append(Row(f"Grad-CAMs a second of {_megapixels(size)}: a part decoded / all of it", ratio))
             show(rows[-1:])
     save("large_images", rows)
 

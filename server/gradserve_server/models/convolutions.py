@@ -19,10 +19,8 @@ from torch.overrides import has_torch_function_unary
 
 from gradserve_server.models.kernels import Geometry, Kernel, Pair
 from gradserve_server.models.padding import PaddingInside
-from gradserve_server.models.pointwise import Pointwise
+from gradserve_server.models.pointwise import Pointwise, measured
 from gradserve_server.models.views import view
-
-MEASURED_ON = ("AVX2", "AVX512")
 
 
 def laid_out(module: nn.Module, rectifiers: Mapping[str, str]) -> nn.Module:
@@ -32,8 +30,7 @@ def laid_out(module: nn.Module, rectifiers: Mapping[str, str]) -> nn.Module:
         module: The network, frozen and in evaluation mode.
         rectifiers: Names of convolutions, and those of the rectifiers that alone read what they return.
     """
-    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has none
-    if not has_onednn or torch.backends.cpu.get_cpu_capability() not in MEASURED_ON:
+    if not measured():
         return module
     found = {name: convolution for name, convolution in module.named_modules() if _fits(convolution)}
     done = {name: rectifier for name, rectifier in rectifiers.items() if name in found}

@@ -54,7 +54,7 @@ MAX_POOL = "max_pool2d"
 KEEPING_FINITE = (
     (_LINEAR | ELEMENTWISE | {MAX_POOL, "mul", "imul", "rmul", "multiply", "matmul"})
     | {"layer_norm", "group_norm", "instance_norm", "softmax", "scaled_dot_product_attention"}
-) - {"exp", "log", "sqrt"}
+) - {"exp", "log", "sqrt", "half"}
 """What makes finite values of finite ones, but for an overflow."""
 
 

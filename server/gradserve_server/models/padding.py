@@ -23,7 +23,7 @@ class PaddingInside(nn.Module):
         assert isinstance(convolution, Conv2dSame)
         self.weight, self.bias = convolution.weight, convolution.bias
         self.wider = nn.Parameter(F.pad(convolution.weight, (1, 0, 1, 0)), requires_grad=False)
-        self.stride, self.dilation, self.groups = _pair(convolution.stride), (1, 1), convolution.groups
+        self.stride, self.groups = _pair(convolution.stride), convolution.groups
         self._size = _pair(convolution.kernel_size)
         self.training = convolution.training
 

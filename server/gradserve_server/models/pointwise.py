@@ -13,10 +13,15 @@ from torch import Tensor, nn
 MEASURED_ON = ("AVX2", "AVX512")
 
 
+def measured() -> bool:
+    """Returns whether oneDNN's kernels are there, and were measured on such a processor."""
+    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has none
+    return has_onednn and torch.backends.cpu.get_cpu_capability() in MEASURED_ON
+
+
 def pointwise(module: nn.Module) -> list[str]:
     """Returns the names of convolutions that `Pointwise` can take the place of; none where that was not measured."""
-    has_onednn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch has none
-    if not has_onednn or torch.backends.cpu.get_cpu_capability() not in MEASURED_ON:
+    if not measured():
         return []
     return [name for name, found in module.named_modules() if type(found) is nn.Conv2d and _fits(found)]
 

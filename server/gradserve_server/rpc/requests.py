@@ -73,19 +73,27 @@ def explain_image(request: explain_pb2.ExplainRequest, call: ExplainCall, settin
     Raises:
         InvalidInput: It is missing, damaged or too large.
     """
-    try:
-        return image_decoded(request.image, settings, least_side(call.model.preprocessing, settings.image_oversampling))
-    except RequestError as error:
-        raise error.within("image") from error.__cause__
+    return _explained(request, settings, least_side(call.model.preprocessing, settings.image_oversampling))
 
 
 def explained_picture(
     request: explain_pb2.ExplainRequest, call: ExplainCall, image: Decoded, fitted: Pixels, settings: Settings
 ) -> npt.NDArray[np.uint8]:
-    """Returns what an overlay lies on: the whole image, upright, or the model's input. Slow: for the pool."""
+    """Returns what an overlay lies on: the whole image, upright, or the model's input. Slow: for the pool.
+
+    Raises:
+        InvalidInput: The whole takes too long to decode.
+    """
     if call.overlay is None or call.frame is Frame.MODEL_INPUT:
         return as_bytes(fitted)
-    return as_bytes(image.pixels if image.factor == 1 else image_pixels(request.image, settings))
+    return as_bytes((image if image.factor == 1 else _explained(request, settings)).pixels)
+
+
+def _explained(request: explain_pb2.ExplainRequest, settings: Settings, least: int = 0) -> Decoded:
+    try:
+        return image_decoded(request.image, settings, least)
+    except RequestError as error:
+        raise error.within("image") from error.__cause__
 
 
 def is_brief(request: explain_pb2.ExplainRequest) -> bool:

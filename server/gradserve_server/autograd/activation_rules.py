@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradserve_server.autograd.propagation import Propagation
 from gradserve_server.autograd.query import ActivationRule, Rule
+from gradserve_server.models.padding import kernels_read
 from gradserve_server.models.rectifiers import rectification
 
 Stretch = tuple[slice, Rule]
@@ -60,6 +61,7 @@ class RowRules:
         if any(self._sweeps):
             context.enter_context(_RuledRectifiers(self))
         if self._propagation.needed:
+            context.enter_context(kernels_read())
             # The inner one: what it does to its rows is on top of the rectifiers' rules for others.
             context.enter_context(self._propagation)
         return context

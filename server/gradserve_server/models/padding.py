@@ -1,13 +1,30 @@
 """Zeros around an image left to the convolution: timm's `Conv2dSame` copies all of its input into a larger one first.
 
 Where their number is odd, TensorFlow's padding has one more behind than before, which no convolution of torch's takes.
-A kernel that begins with zeros of its own needs as many before as behind, and adds up the same products.
+A kernel that begins with zeros of its own needs as many before as behind, and adds up the same products. Whoever looks
+at kernels themselves (`kernels_read`) sees them as they were.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch.nn.functional as F
 from timm.layers.conv2d_same import Conv2dSame, conv2d_same
 from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
+
+_read: ContextVar[bool] = ContextVar("_read", default=False)
+
+
+@contextmanager
+def kernels_read() -> Iterator[None]:
+    """A context in which kernels have no zeros that are none of theirs, for whoever asks which places one covers."""
+    token = _read.set(True)
+    try:
+        yield
+    finally:
+        _read.reset(token)
 
 
 def padding_outside(module: nn.Module) -> list[str]:
@@ -29,7 +46,7 @@ class PaddingInside(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Returns the outputs for [rows, channels, height, width]."""
-        inside = self.inside(rows)
+        inside = None if _read.get() else self.inside(rows)
         if inside is None:
             padded: Tensor = conv2d_same(rows, self.weight, self.bias, self.stride, groups=self.groups)
             return padded

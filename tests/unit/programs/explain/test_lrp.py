@@ -8,6 +8,7 @@ from captum.attr import LRP as CaptumLRP  # noqa: N811
 from captum.attr import InputXGradient
 from captum.attr._utils.lrp_rules import EpsilonRule
 from tests.driving import answer_to, drive, model_of, relative, subject_of
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torchvision import models
 
@@ -158,6 +159,32 @@ def test_every_rule_agrees_with_its_definition(options) -> None:
     module = network()
     expected = Slow(options, 0.25, 1e-3).explain(module, image(2), 1)
     assert relative(attributed(module, image(2), epsilon=1e-3, gamma=0.25, **options), expected) < 1e-9
+
+
+@pytest.mark.parametrize("size", [15, 16])
+@pytest.mark.parametrize("options", EVERY, ids=str)
+def test_padding_that_is_none_of_the_kernel_has_no_relevance(options, size: int) -> None:
+    """As TensorFlow pads, one more behind than before where their number is odd: written out, and as timm's layer."""
+    torch.manual_seed(0)
+    convolutions = [Conv2dSame(3, 6, 3, stride=2), Conv2dSame(6, 6, 3, stride=2, groups=6)]
+
+    def made(*layers: nn.Module) -> nn.Module:
+        first, second, *last = layers
+        return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten(), *last).double().eval()
+
+    head = nn.Linear(96, 4)
+    inside = made(*convolutions, head)
+    plain = [nn.Conv2d(3, 6, 3, stride=2), nn.Conv2d(6, 6, 3, stride=2, groups=6)]
+    for convolution, same in zip(plain, convolutions, strict=True):
+        convolution.load_state_dict(same.state_dict())
+    before = size % 2
+    first, second = (
+        nn.Sequential(nn.ZeroPad2d((odd, 1, odd, 1)), convolution)
+        for odd, convolution in zip((before, 0), plain, strict=True)
+    )
+    outside = made(first, second, head)
+    found = attributed(inside, image(size=size), **options)
+    assert relative(found, attributed(outside, image(size=size), **options)) < 1e-9
 
 
 class Functional(nn.Module):

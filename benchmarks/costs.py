@@ -27,7 +27,7 @@ from benchmarks.results import Row, save  # noqa: E402
 from tests.driving import drive, subject_of  # noqa: E402
 
 from gradserve_server.autograd.objective import class_score  # noqa: E402
-from gradserve_server.autograd.program import Program, Progress  # noqa: E402
+from gradserve_server.autograd.program import Program  # noqa: E402
 from gradserve_server.autograd.query import Query  # noqa: E402
 from gradserve_server.imaging.geometry import fit, model_input  # noqa: E402
 from gradserve_server.imaging.segmentation import segmented  # noqa: E402
@@ -200,7 +200,7 @@ def _counted(program: Program[Any], count: Count) -> Program[Any]:
     """Returns the same program, whose queries are counted."""
     step = next(program)
     while True:
-        if not isinstance(step, Progress):
+        if isinstance(step, tuple):
             count.add(step)
         answers = yield step
         try:

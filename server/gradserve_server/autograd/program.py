@@ -1,10 +1,10 @@
 """The form of a program: a generator that yields queries, receives their answers, and returns its result.
 
 `answer = yield from ask(query)` is one step. Queries asked together (`ask_all`, `together`) share forwards where they
-can.
+can. What a program computes in between may be yielded as well (`compute`): programs that do the same do it at once.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from gradserve_server.autograd.answer import Answer
+from gradserve_server.autograd.computation import Computation, Function
 from gradserve_server.autograd.query import Query
 from gradserve_server.errors import NotFinite
 
@@ -35,19 +36,28 @@ class Progress:
 
 
 Result = TypeVar("Result")
-Program = Generator[tuple[Query, ...] | Progress, tuple[Answer, ...], Result]
+Step = tuple[Query, ...] | Computation | Progress
+Program = Generator[Step, tuple[Any, ...], Result]
+"""Receives the answers to queries, what a computation returned, and nothing for progress."""
 
 
 def ask(query: Query) -> Program[Answer]:
     """Asks one query and returns its answer."""
+    answer: Answer
     (answer,) = yield (query,)
     return answer
 
 
 def ask_all(*queries: Query) -> Program[tuple[Answer, ...]]:
     """Asks several queries in one step and returns their answers in order."""
-    answers = yield queries
+    answers: tuple[Answer, ...] = yield queries
     return answers
+
+
+def compute(function: Function, *tensors: Tensor, each: Sequence[Any]) -> Program[tuple[Tensor, ...]]:
+    """Returns what a function returns, called for these images and for those of other programs at once."""
+    results: tuple[Tensor, ...] = yield Computation(function, tensors, tuple(each))
+    return results
 
 
 def together(*programs: Program[Result], rows: int | None = None) -> Program[tuple[Result, ...]]:
@@ -69,9 +79,8 @@ def together(*programs: Program[Result], rows: int | None = None) -> Program[tup
                 break
             try:
                 step = program.send(answers.pop(index)) if index in answers else next(program)
-                while isinstance(step, Progress):
-                    yield step
-                    step = program.send(())
+                while not isinstance(step, tuple):
+                    step = program.send((yield step))
                 asked[index] = step
             except StopIteration as stop:
                 results[index] = stop.value

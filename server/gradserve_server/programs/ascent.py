@@ -40,6 +40,10 @@ class Normalization:
         """Returns the rows of pixels [images, 3, height, width]."""
         return (pixels - self.colour(pixels)) / _colour(self.std, pixels.dtype, pixels.device)
 
+    def carried_back(self, gradient: Tensor) -> Tensor:
+        """Returns the gradient with respect to pixels, given the one with respect to their rows."""
+        return gradient / _colour(self.std, gradient.dtype, gradient.device)
+
     def colour(self, like: Tensor) -> Tensor:
         """Returns the mean colour, [3, 1, 1]."""
         return _colour(self.mean, like.dtype, like.device)
@@ -49,6 +53,19 @@ class Normalization:
 def _colour(values: tuple[float, float, float], dtype: torch.dtype, device: torch.device) -> Tensor:
     # Kept, because each copy to a GPU would wait for all that the GPU has to do.
     return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
+
+
+def on_device(values: Sequence[Any], like: Tensor) -> Tensor:
+    """Returns numbers as a tensor of the type of another and where that is. Waits for no device."""
+    there = like.device
+    return torch.tensor(values, dtype=like.dtype, pin_memory=there.type == "cuda").to(there, non_blocking=True)
+
+
+def by_image(numbers: Sequence[float], like: Tensor) -> float | Tensor:
+    """Returns what multiplies or divides each image of a tensor by a number of its own."""
+    if len(set(numbers)) == 1:
+        return numbers[0]
+    return on_device(numbers, like).view(-1, *[1] * (like.ndim - 1))
 
 
 def is_flat(values: Sequence[Tensor]) -> bool:

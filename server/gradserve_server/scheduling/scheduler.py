@@ -25,6 +25,7 @@ from math import ceil
 from typing import Any
 
 from gradserve_server.autograd.answer import Answer
+from gradserve_server.autograd.computation import Computation, computed
 from gradserve_server.autograd.passes import PassKey
 from gradserve_server.autograd.program import Program, Progress
 from gradserve_server.errors import Expired, RequestError
@@ -102,7 +103,7 @@ class Scheduler:
         if job.priority is Priority.INTERACTIVE:
             run.turn = self._fairness.time(job.tenant) + self._job_seconds(job)
             self._expectations.note(job.tenant, self._clock())
-        self._advance(run, None)
+        self._advance({run: None})
 
     def next_pass(self) -> Pass | None:
         """Packs the next pass, one lane's part of what interactive jobs wait for; None when nobody waits for one."""
@@ -156,9 +157,13 @@ class Scheduler:
             else:
                 demand.parts[share.start] = answer
                 demand.answered += share.stop - share.start
-        for run in dict.fromkeys(share.demand.run for share in done.shares):
-            if run in self._runs and all(demand.answered == demand.row_count for demand in run.demands):
-                self._advance(run, joined(run.demands))
+        self._advance(
+            {
+                run: joined(run.demands)
+                for run in dict.fromkeys(share.demand.run for share in done.shares)
+                if run in self._runs and all(demand.answered == demand.row_count for demand in run.demands)
+            }
+        )
 
     def abandon(self, error: Exception) -> None:
         """Ends all programs with `error`."""
@@ -267,18 +272,34 @@ class Scheduler:
                 self._abandoned("deadline")
                 self._end(run, Expired("the deadline passed before the answer was ready"))
 
-    def _advance(self, run: Run, answers: tuple[Answer, ...] | None) -> None:
+    def _advance(self, received: Mapping[Run, tuple[Any, ...] | None]) -> None:
+        """Runs programs up to their next queries, given what each receives; None starts one."""
+        while received:
+            stepped = ((run, self._stepped(run, values)) for run, values in received.items())
+            computing = {run: step for run, step in stepped if step is not None}
+            received = {}
+            for run, found in zip(computing, computed(list(computing.values())), strict=True):
+                if isinstance(found, Exception):
+                    self._end(run, found)
+                else:
+                    received[run] = found
+
+    def _stepped(self, run: Run, received: tuple[Any, ...] | None) -> Computation | None:
+        """Runs a program until it waits, for answers or for the computation that is returned, or ends."""
         try:
-            step = next(run.program) if answers is None else run.program.send(answers)
+            step = next(run.program) if received is None else run.program.send(received)
             while isinstance(step, Progress):
                 if run.job.watch is not None:
                     run.job.watch(step)
                 step = run.program.send(())
+            if isinstance(step, Computation):
+                return step
             run.demands = demands_of(run, step)
         except StopIteration as stop:
             self._end(run, Outcome(stop.value, run.usage))
         except Exception as error:
             self._end(run, error)
+        return None
 
     def _end(self, run: Run, end: Outcome[Any] | Exception) -> None:
         if run in self._runs:

@@ -1,6 +1,6 @@
 """The program: climb an objective from a start image, one query a step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradserve_server.autograd.objective import Objective, class_log_probability
-from gradserve_server.autograd.program import Program, Progress, ask, host
+from gradserve_server.autograd.program import Program, Progress, ask, compute, host
 from gradserve_server.autograd.query import ActivationRule, Query
 from gradserve_server.programs.ascent import (
     CHECK_INTERVAL_STEPS,
@@ -24,7 +24,8 @@ from gradserve_server.programs.maximize.constraint import in_range
 from gradserve_server.programs.maximize.octaves import resized
 from gradserve_server.programs.maximize.parametrization import Fourier, Parametrization, Pixel
 from gradserve_server.programs.maximize.recipe import Basis, Recipe, Start
-from gradserve_server.programs.maximize.regularizers import total_variation_gradient
+from gradserve_server.programs.maximize.step import Ascend, Look, Taken
+from gradserve_server.programs.maximize.transforms import View
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ def maximize(images: Tensor, task: Task) -> Program[Maximized]:
     """Climbs from `images` [images, 3, height, width], pixels in 0..1, in the model's dtype and on its device.
 
     Each step asks one query. Its gradient is carried back through normalisation, transforms and parametrisation to the
-    parameters, which the optimiser moves; then regularisers, ball and range follow on the pixels.
+    parameters, which the optimiser moves; then regularisers, ball and range follow on the pixels (`step.py`).
 
     Raises:
         NotFinite: The start itself gives logits that are not finite.
@@ -139,60 +140,37 @@ def _ascend(
     """Climbs at one scale from `base + change`, and returns the image with the reason to stop."""
     recipe = task.recipe
     basis = _parametrization(recipe, base)
-    mean = task.normalization.colour(base)
+    look = Look(basis, recipe.robustness, task.normalization, dtype)
     parameters = basis.parameters(in_range(base + change))
-    step_of = recipe.optimizer.begin()
-    best, best_value = basis.pixels(parameters), base.new_full((), -inf)
+    view = recipe.robustness.draw(generator)
+    rows, pixels = yield from compute(look, parameters, each=[view] * len(base))
+    best, best_value = pixels, base.new_full((len(base),), -inf)
+    memory: Sequence[Tensor] = recipe.optimizer.memory(parameters)
     before = len(values)
     for step in range(1, recipe.step_count + 1):
         if task.ends():
             return best, StopReason.DEADLINE
-        view = recipe.robustness.draw(generator)
-        with torch.enable_grad():
-            leaf = parameters.detach().requires_grad_()
-            pixels = basis.pixels(leaf)
-            rows = task.normalization(view(pixels)).to(dtype)
         redirects = len(values) < recipe.redirected_relu_step_count and task.rule is ActivationRule.STANDARD
         rule = ActivationRule.REDIRECTED if redirects else task.rule
-        answer = yield from ask(Query(rows.detach(), objective, rule=rule))
+        answer = yield from ask(Query(rows, objective, rule=rule))
         value = answer.value.mean()
         values.append(value)
-        better = value > best_value
-        best = torch.where(better, pixels.detach(), best)
-        best_value = torch.where(better, value, best_value)
 
-        gradient, pixel_gradient = _carried_back(answer.gradient, rows, pixels, leaf, recipe)
-        parameters = parameters + step_of(gradient)
-        if recipe.regularization.edits or recipe.constraint or recipe.parametrization is Basis.PIXEL:
-            edited = basis.pixels(parameters)
-            if recipe.regularization.edits:
-                edited = recipe.regularization.edited(edited - mean, pixel_gradient, step) + mean
-            if recipe.constraint:
-                edited = recipe.constraint.projected(edited, base)
-            parameters = basis.parameters(in_range(edited))
+        ascend = Ascend(look, recipe.optimizer, recipe.regularization.due(step), recipe.constraint)
+        drawn = recipe.robustness.draw(generator) if step < recipe.step_count else View()
+        tensors = (base, answer.gradient, value.expand(len(base)), parameters, pixels, best, best_value, *memory)
+        taken = yield from compute(ascend, *tensors, each=[Taken(step, view, drawn)] * len(base))
+        rows, parameters, pixels, best, best_value, *memory = taken
+        view = drawn
 
         previews = task.preview_interval_steps and len(values) % task.preview_interval_steps == 0
-        preview = _side_by_side(basis.pixels(parameters)) if previews else None
-        yield Progress(len(values), task.total_steps, value, preview)
+        yield Progress(len(values), task.total_steps, value, _side_by_side(pixels) if previews else None)
         if step % CHECK_INTERVAL_STEPS == 0 or step == recipe.step_count:
             if not bool(torch.isfinite(torch.stack(values)).all() & torch.isfinite(parameters).all()):
                 return best, StopReason.DIVERGED
             if is_flat(values[before:]) and step < recipe.step_count:
-                return basis.pixels(parameters), StopReason.FLAT
-    return basis.pixels(parameters), StopReason.COMPLETED
-
-
-def _carried_back(
-    gradient: Tensor, rows: Tensor, pixels: Tensor, leaf: Tensor, recipe: Recipe
-) -> tuple[Tensor, Tensor]:
-    """Returns the gradients with respect to the parameters and the pixels, given the one with respect to the rows."""
-    outputs, weights = [rows], [gradient]
-    if recipe.regularization.total_variation_weight:
-        outputs.append(pixels)
-        variation = total_variation_gradient(pixels.detach())
-        weights.append(variation.mul_(-recipe.regularization.total_variation_weight))
-    to_parameters, to_pixels = torch.autograd.grad(outputs, [leaf, pixels], weights)
-    return to_parameters, to_pixels
+                return pixels, StopReason.FLAT
+    return pixels, StopReason.COMPLETED
 
 
 def _parametrization(recipe: Recipe, images: Tensor) -> Parametrization:

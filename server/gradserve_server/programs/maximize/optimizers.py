@@ -1,12 +1,14 @@
 """How a step is taken. All rules climb: they return what to add to the parameters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from math import sqrt
 
 import torch
 from torch import Tensor
+
+from gradserve_server.programs.ascent import by_image
 
 Step = Callable[[Tensor], Tensor]
 """From a gradient to the change of the parameters. Images are in the first dimension and never mix."""
@@ -42,12 +44,36 @@ class Optimizer:
     step_rule: StepRule = StepRule.ADAM
     learning_rate: float = 0.05
 
-    def begin(self) -> Step:
-        """Returns the step function of one ascent; Adam's remembers."""
+    def memory(self, parameters: Tensor) -> tuple[Tensor, ...]:
+        """Returns what the rule remembers before the first step of these parameters."""
+        return (torch.zeros_like(parameters),) * 2 if self.step_rule is StepRule.ADAM else ()
+
+    def step(self, gradient: Tensor, memory: Sequence[Tensor], numbers: Sequence[int]) -> tuple[Tensor, ...]:
+        """Returns what to add to the parameters, and what the rule remembers then.
+
+        Args:
+            gradient: The gradient. Images are in the first dimension and never mix.
+            memory: What the rule remembers.
+            numbers: The number of the step of each image, from 1.
+        """
         if self.step_rule is StepRule.ADAM:
-            return _adam(self.learning_rate)
-        direction = _DIRECTIONS[self.step_rule]
-        return lambda gradient: self.learning_rate * direction(gradient)
+            first, second = memory
+            return _adam(self.learning_rate, gradient, first, second, numbers)
+        return (self.learning_rate * _DIRECTIONS[self.step_rule](gradient),)
+
+    def begin(self) -> Step:
+        """Returns the step function of one ascent, which remembers."""
+        memory: Sequence[Tensor] | None = None
+        number = 0
+
+        def step(gradient: Tensor) -> Tensor:
+            nonlocal memory, number
+            number += 1
+            remembered = self.memory(gradient) if memory is None else memory
+            change, *memory = self.step(gradient, remembered, [number] * len(gradient))
+            return change
+
+        return step
 
 
 def _normalized(gradient: Tensor) -> Tensor:
@@ -55,25 +81,19 @@ def _normalized(gradient: Tensor) -> Tensor:
     return gradient / mean_square.sqrt().clamp(min=SMALLEST_RMS).reshape(-1, *[1] * (gradient.ndim - 1))
 
 
-def _adam(learning_rate: float) -> Step:
+def _adam(
+    learning_rate: float, gradient: Tensor, first: Tensor, second: Tensor, numbers: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
     first_decay, second_decay = ADAM_BETAS
-    count = 0
-    first = second = torch.empty(0)
-
-    def step(gradient: Tensor) -> Tensor:
-        nonlocal count, first, second
-        if not count:
-            first, second = torch.zeros_like(gradient), torch.zeros_like(gradient)
-        count += 1
-        first.lerp_(gradient, 1 - first_decay)
-        second.mul_(second_decay).addcmul_(gradient, gradient, value=1 - second_decay)
-        root = second.sqrt().div_(sqrt(1 - second_decay**count)).add_(ADAM_EPSILON)
-        return torch.div(first, root).mul_(learning_rate / (1 - first_decay**count))
-
-    return step
+    first = first.lerp(gradient, 1 - first_decay)
+    second = (second * second_decay).addcmul_(gradient, gradient, value=1 - second_decay)
+    corrections = [sqrt(1 - second_decay**number) for number in numbers]
+    rates = [learning_rate / (1 - first_decay**number) for number in numbers]
+    root = second.sqrt().div_(by_image(corrections, gradient)).add_(ADAM_EPSILON)
+    return torch.div(first, root).mul_(by_image(rates, gradient)), first, second
 
 
-_DIRECTIONS: dict[StepRule, Step] = {
+_DIRECTIONS: dict[StepRule, Callable[[Tensor], Tensor]] = {
     StepRule.GRADIENT: lambda gradient: gradient,
     StepRule.NORMALIZED_GRADIENT: _normalized,
     StepRule.SIGN: torch.sign,

@@ -39,6 +39,10 @@ class Parametrization(ABC):
         """Returns parameters of these pixels: the inverse of `pixels`."""
 
     @abstractmethod
+    def carried_back(self, gradient: Tensor, pixels: Tensor) -> Tensor:
+        """Returns the gradient with respect to parameters, given the one with respect to the pixels they make."""
+
+    @abstractmethod
     def with_noise(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
         """Returns parameters with the noise of a random start."""
 
@@ -54,6 +58,10 @@ class Pixel(Parametrization):
     def parameters(self, pixels: Tensor) -> Tensor:
         """Returns `pixels`."""
         return pixels
+
+    def carried_back(self, gradient: Tensor, pixels: Tensor) -> Tensor:
+        """Returns `gradient`."""
+        return gradient
 
     def with_noise(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
         """Adds normal noise of standard deviation `PIXEL_NOISE`."""
@@ -86,6 +94,14 @@ class Fourier(Parametrization):
         height, width = pixels.shape[2:]
         return torch.view_as_real(spectrum / _scale(height, width, pixels.dtype, pixels.device))
 
+    def carried_back(self, gradient: Tensor, pixels: Tensor) -> Tensor:
+        """Goes the way of `pixels` backwards."""
+        height, width = pixels.shape[2:]
+        before_sigmoid = torch.ops.aten.sigmoid_backward(gradient, pixels)
+        decorrelated = _mixed(before_sigmoid, _colors(pixels.dtype, pixels.device).mT)
+        spectrum = torch.fft.rfft2(decorrelated, norm="ortho")
+        return torch.view_as_real(spectrum * _twice_scale(height, width, pixels.dtype, pixels.device))
+
     def with_noise(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
         """Adds normal noise of standard deviation `FOURIER_NOISE` to the coefficients."""
         return parameters + FOURIER_NOISE * _normal(parameters, generator)
@@ -113,6 +129,16 @@ def frequency_scale(height: int, width: int) -> Tensor:
 @lru_cache(maxsize=64)
 def _scale(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return frequency_scale(height, width).to(device, dtype)
+
+
+@lru_cache(maxsize=64)
+def _twice_scale(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Returns the scale, twice where a coefficient stands for its conjugate as well: all columns but those that are
+    their own mirror.
+    """
+    scale = frequency_scale(height, width)
+    scale[:, 1 : (width + 1) // 2] *= 2
+    return scale.to(device, dtype)
 
 
 @lru_cache

@@ -73,7 +73,7 @@ def test_the_step_is_the_gradient_by_finite_differences(net, model, basis, robus
     def climbed(parameters: torch.Tensor) -> float:
         image = kind.pixels(parameters)
         with torch.no_grad():
-            score = net(NORMALIZATION(view(image)))[0, 2]
+            score = net(NORMALIZATION(robust.seen(image, [view])))[0, 2]
         return float(score - weight * total_variation(image).sum())
 
     generator = torch.Generator().manual_seed(7)

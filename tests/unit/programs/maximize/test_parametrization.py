@@ -83,3 +83,14 @@ def test_noise_is_seeded_and_of_the_published_size() -> None:
         assert not torch.equal(first, other)
         assert float(first.std()) == pytest.approx(deviation, rel=0.03)
     assert (PIXEL_NOISE, FOURIER_NOISE) == (10 / 255, 0.01)
+
+
+@pytest.mark.parametrize("kind", [Pixel(), Fourier(6), Fourier(7)])
+def test_gradients_are_carried_back_as_torch_carries_them(kind) -> None:
+    width = getattr(kind, "width", 6)
+    generator = torch.Generator().manual_seed(0)
+    parameters = kind.parameters(torch.rand(2, 3, 5, width, generator=generator, dtype=torch.float64)).requires_grad_()
+    pixels = kind.pixels(parameters)
+    weights = torch.randn(pixels.shape, generator=generator, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(pixels, parameters, weights)
+    torch.testing.assert_close(kind.carried_back(weights, pixels.detach()), expected, rtol=1e-12, atol=1e-14)

@@ -49,7 +49,7 @@ def test_the_gradient_of_total_variation_is_torchs_own() -> None:
 
 def test_decay_removes_its_part() -> None:
     drawn = images()
-    found = Regularization(l2_decay=0.25).edited(drawn, torch.zeros_like(drawn), 1)
+    found = Regularization(l2_decay=0.25).edited(drawn, torch.zeros_like(drawn))
     np.testing.assert_allclose(found, 0.75 * drawn.numpy(), rtol=1e-15)
 
 
@@ -58,10 +58,10 @@ def yosinski_clip(image: np.ndarray, size: np.ndarray, percent: float) -> np.nda
     return image * (size >= np.percentile(size, percent))
 
 
-@pytest.mark.parametrize("percent", [10.0, 37.5, 90.0])
+@pytest.mark.parametrize("percent", [0.5, 10.0, 37.5, 90.0, 100.0])
 def test_small_norms_are_clipped_image_by_image(percent: float) -> None:
     drawn = images()
-    found = Regularization(clip_norm_percent=percent).edited(drawn, torch.zeros_like(drawn), 1).numpy()
+    found = Regularization(clip_norm_percent=percent).edited(drawn, torch.zeros_like(drawn)).numpy()
     for image, clipped in zip(drawn.numpy(), found, strict=True):
         np.testing.assert_array_equal(clipped, yosinski_clip(image, np.sqrt((image**2).sum(0)), percent))
         assert (clipped == 0).all(0).mean() == pytest.approx(percent / 100, abs=0.01)
@@ -70,7 +70,7 @@ def test_small_norms_are_clipped_image_by_image(percent: float) -> None:
 @pytest.mark.parametrize("percent", [10.0, 90.0])
 def test_small_contributions_are_clipped(percent: float) -> None:
     drawn, gradient = images(0), images(1)
-    found = Regularization(clip_contribution_percent=percent).edited(drawn, gradient, 1).numpy()
+    found = Regularization(clip_contribution_percent=percent).edited(drawn, gradient).numpy()
     for image, slope, clipped in zip(drawn.numpy(), gradient.numpy(), found, strict=True):
         np.testing.assert_array_equal(clipped, yosinski_clip(image, np.abs((slope * -image).sum(0)), percent))
 
@@ -83,10 +83,10 @@ def test_the_blur_comes_every_so_many_steps_after_decay_and_before_clipping() ->
         if step in (3, 6):
             expected = ndimage.gaussian_filter(expected, (0, 0, 1, 1), mode="nearest")
         expected = np.stack([yosinski_clip(image, np.linalg.norm(image, axis=0), 20.0) for image in expected])
-        np.testing.assert_allclose(parts.edited(drawn, none, step), expected, atol=1e-12)
+        np.testing.assert_allclose(parts.due(step).edited(drawn, none), expected, atol=1e-12)
 
 
 def test_without_parts_nothing_is_edited() -> None:
     assert not Regularization(total_variation_weight=3.0).edits
     drawn = images()
-    assert Regularization().edited(drawn, drawn, 1) is drawn
+    assert Regularization().edited(drawn, drawn) is drawn

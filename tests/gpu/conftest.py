@@ -17,6 +17,10 @@ CATALOGUE = """
 name = "in_float32"
 
 [[model]]
+name = "launched"
+replay = false
+
+[[model]]
 name = "in_float64"
 precision = "float64"
 preprocessing = { height = 128, width = 128, resize = 128 }

@@ -18,8 +18,9 @@ from torch.overrides import BaseTorchFunctionMode
 from gradserve_server.autograd.activation_rules import RowRules, Stretch
 from gradserve_server.autograd.answer import Answer
 from gradserve_server.autograd.attention import AttentionReader
+from gradserve_server.autograd.graphs import Recipe, Replayed, graph_of
 from gradserve_server.autograd.objective import Objective, Outputs
-from gradserve_server.autograd.query import Derivative, Fusion, Query
+from gradserve_server.autograd.query import ActivationRule, Derivative, Fusion, Query
 from gradserve_server.autograd.taps import Recorder
 from gradserve_server.models.model import Model
 
@@ -155,43 +156,24 @@ def distinct(bundles: Sequence[Bundle]) -> tuple[list[Bundle], list[tuple[int, s
 
 def _answers(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None]) -> list[tuple[Answer, ...]]:
     key = bundles[0].key(model)
-    queries = [chunk.query for bundle in bundles for chunk in bundle.chunks]
     sizes = [bundle.row_count for bundle in bundles]
-    rules = RowRules(sum(sizes), [_rules_of_sweep(bundles, sizes, sweep) for sweep in range(key.sweeps)])
-
-    rows = torch.cat([bundle.rows for bundle in bundles]) if len(bundles) > 1 else bundles[0].rows
-    leaf = rows.detach().requires_grad_() if key.sweeps and key.root is None else rows
-    recorder = Recorder(
-        layers=frozenset().union(*(query.layers for query in queries)),
-        roots=frozenset(query.root for query in queries if query.root is not None and query.differentiates),
-        to_end=any(query.needs_logits for query in queries),
-        replaced=_replaced(bundles, sizes),
-    )
     stretches = _stretches(sizes)
-    reader = AttentionReader(_fusions(bundles, stretches))
-    numbers = _as_they_come(model, rows, (values for bundle in bundles for values in bundle.replaced.values()))
     model.arithmetic.select(model.device)
+    ran = _replayed(model, key, bundles) or _launched(model, key, bundles)
     with torch.set_grad_enabled(key.sweeps > 0):
-        forward = model.arithmetic.forward(model.device)
-        with rules.applied(), reader if reader.found else nullcontext(), forward, numbers:
-            logits = recorder.forward(key.network, _copied(leaf, model))
-        outputs = _split(logits, recorder.activations, sizes, key.dtype)
+        outputs = _split(ran.logits, ran.activations, sizes, key.dtype)
         values = [_values(bundle, output) for bundle, output in zip(bundles, outputs, strict=True)]
         totals = [_total(bundles, values, sweep) for sweep in range(key.sweeps)]
 
     gradients: dict[tuple[int, str | None], tuple[Tensor, ...]] = {}
     for sweep, total in enumerate(totals):
-        pause()
+        # A graph's memory is the next pass', and it is short.
+        if isinstance(ran, _Launched):
+            pause()
         # Of the process, and another pass may have chosen its own.
         model.arithmetic.select(model.device)
-        rules.sweep = sweep
         roots = _roots(bundles, sweep)
-        found = torch.autograd.grad(
-            total,
-            [leaf if root is None else recorder.activations[root] for root in roots],
-            retain_graph=sweep < key.sweeps - 1,
-            materialize_grads=True,
-        )
+        found = ran.gradients(total, roots, sweep, last=sweep == key.sweeps - 1)
         for root, gradient in zip(roots, found, strict=True):
             gradients[sweep, root] = torch.split(gradient.to(key.dtype), sizes)
 
@@ -202,10 +184,95 @@ def _answers(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None])
             values[position][query.objective].detach() if query.objective else None,
             output.logits.detach() if output.logits is not None else None,
             {name: output.activations[name].detach() for name in query.capture},
-            reader.of(stretches[position], query.attention) if query.attention else (),
+            ran.reader.of(stretches[position], query.attention)
+            if query.attention and isinstance(ran, _Launched)
+            else (),
         )
 
     return [tuple(answer(position, chunk.query) for chunk in bundle.chunks) for position, bundle in enumerate(bundles)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Launched:
+    """A forward that was launched operation by operation.
+
+    Attributes:
+        leaf: Its rows.
+        logits: The logits, if it went that far.
+        activations: The layers recorded.
+        rules: What its backward sweeps follow.
+        reader: What read its attention.
+    """
+
+    leaf: Tensor
+    logits: Tensor | None
+    activations: Mapping[str, Tensor]
+    rules: RowRules
+    reader: AttentionReader
+
+    def gradients(self, total: Tensor, roots: Sequence[str | None], sweep: int, *, last: bool) -> tuple[Tensor, ...]:
+        """Returns the gradients of a sum of objectives with respect to roots, None for the rows.
+
+        Args:
+            total: The sum.
+            roots: The roots.
+            sweep: Number of the sweep.
+            last: Whether there is none after it.
+        """
+        self.rules.sweep = sweep
+        leaves = [self.leaf if root is None else self.activations[root] for root in roots]
+        return torch.autograd.grad(total, leaves, retain_graph=not last, materialize_grads=True)
+
+
+def _launched(model: Model, key: PassKey, bundles: Sequence[Bundle]) -> _Launched:
+    sizes = [bundle.row_count for bundle in bundles]
+    rules = RowRules(sum(sizes), [_rules_of_sweep(bundles, sizes, sweep) for sweep in range(key.sweeps)])
+    rows = torch.cat([bundle.rows for bundle in bundles]) if len(bundles) > 1 else bundles[0].rows
+    leaf = rows.detach().requires_grad_() if key.sweeps and key.root is None else rows
+    recorder = Recorder(
+        layers=_layers(bundles),
+        roots=frozenset(filter(None, _all_roots(bundles))),
+        to_end=_to_end(bundles),
+        replaced=_replaced(bundles, sizes),
+    )
+    reader = AttentionReader(_fusions(bundles, _stretches(sizes)))
+    numbers = _as_they_come(model, rows, (values for bundle in bundles for values in bundle.replaced.values()))
+    with torch.set_grad_enabled(key.sweeps > 0):
+        forward = model.arithmetic.forward(model.device)
+        with rules.applied(), reader if reader.found else nullcontext(), forward, numbers:
+            logits = recorder.forward(key.network, _copied(leaf, model))
+    return _Launched(leaf, logits, recorder.activations, rules, reader)
+
+
+def _replayed(model: Model, key: PassKey, bundles: Sequence[Bundle]) -> Replayed | None:
+    """Replays the forward as a graph, where the pass is one that can be."""
+    if model.device.type != "cuda" or any(bundle.replaced for bundle in bundles):
+        return None
+    if any(chunk.query.attention for bundle in bundles for chunk in bundle.chunks):
+        return None
+    rules = []
+    for sweep in range(key.sweeps):
+        followed = {bundle.derivatives[sweep][1] for bundle in bundles}
+        if len(followed) > 1 or not isinstance(rule := followed.pop(), ActivationRule):
+            return None
+        rules.append(rule)
+    recipe = Recipe(_layers(bundles), _all_roots(bundles), _to_end(bundles), tuple(rules))
+    rows = [bundle.rows for bundle in bundles]
+    graph = graph_of(model, key.network, recipe, rows)
+    return graph(rows) if graph is not None else None
+
+
+def _layers(bundles: Sequence[Bundle]) -> frozenset[str]:
+    return frozenset().union(*(chunk.query.layers for bundle in bundles for chunk in bundle.chunks))
+
+
+def _all_roots(bundles: Sequence[Bundle]) -> frozenset[str | None]:
+    queries = (chunk.query for bundle in bundles for chunk in bundle.chunks)
+    return frozenset(query.root for query in queries if query.differentiates)
+
+
+def _to_end(bundles: Sequence[Bundle]) -> bool:
+    return any(chunk.query.needs_logits for bundle in bundles for chunk in bundle.chunks)
 
 
 def _as_they_come(model: Model, rows: Tensor, replaced: Iterable[Tensor]) -> AbstractContextManager[object]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from gradserve_server.autograd.answer import Answer
@@ -96,7 +97,39 @@ def host(tensor: Tensor) -> npt.NDArray[Any]:
     Raises:
         NotFinite: A value is infinite or not a number.
     """
-    array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+    return _finite(tensor.detach().cpu())
+
+
+class Leaving:
+    """A tensor on its way to the host, for whoever must not wait for the device. Made where passes are run."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._copy = tensor.detach()
+        self._event: torch.cuda.Event | None = None
+        if tensor.device.type == "cuda":
+            self._copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._copy.copy_(tensor.detach(), non_blocking=True)
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has none
+            self._event.record(torch.cuda.current_stream(tensor.device))
+
+    @property
+    def here(self) -> bool:
+        """Whether it has arrived; on a CPU it never left."""
+        return self._event is None or self._event.query()  # type: ignore[no-untyped-call]
+
+    def values(self) -> npt.NDArray[Any]:
+        """Waits until it is here and returns its values.
+
+        Raises:
+            NotFinite: As `host`.
+        """
+        if self._event is not None:
+            self._event.synchronize()
+        return _finite(self._copy)
+
+
+def _finite(tensor: Tensor) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = tensor.numpy()
     # Looked at here, and not on the device, which would be waited for twice.
     if tensor.is_floating_point() and not np.isfinite(array).all():
         raise NotFinite("the computation overflowed: the result holds values that are not finite")

@@ -111,6 +111,7 @@ def prepare(module: nn.Module, version: str, spec: ModelSpec, device: torch.devi
         number=spec.number,
         limits=spec.limits,
         pin=spec.pin,
+        replay=spec.replay,
     )
 
 

@@ -42,6 +42,7 @@ class Model:
         limits: Limits of requests to it, below the server's.
         pin: Whether it stays loaded when memory is short.
         memory_format: How images lie in memory that it is given.
+        replay: Whether its passes over a GPU may be replayed as graphs.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Model:
     limits: Mapping[str, int] = field(default_factory=dict)
     pin: bool = False
     memory_format: torch.memory_format = torch.contiguous_format
+    replay: bool = True
 
     @property
     def title(self) -> str:

@@ -48,6 +48,7 @@ class ModelSpec:
         default_layer: Layer for class activation maps; empty to find it.
         fold: Whether to fold batch normalisations into the convolutions before them. It makes passes faster; in
             float32, gradients then differ by rounding, which can flip single rectifiers.
+        replay: Whether passes of few rows over a GPU are replayed as CUDA graphs.
         preprocessing: What the network expects of an image.
         options: Further arguments of the architecture's factory, for example `img_size`.
         limits: Limits of requests to this model, below the server's.
@@ -64,6 +65,7 @@ class ModelSpec:
     labels: Path | None = None
     default_layer: str = ""
     fold: bool = True
+    replay: bool = True
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     options: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
@@ -135,7 +137,7 @@ _KINDS: dict[str, type] = {
     **dict.fromkeys(("architecture", "weights", "sha256", "precision", "labels", "default_layer"), str),
     **dict.fromkeys(("preprocessing", "options", "limits"), dict),
     "class_count": int,
-    "pin": bool,
+    **dict.fromkeys(("fold", "replay", "pin"), bool),
 }
 _WORDS = {str: "a string", dict: "a table", int: "a whole number", bool: "true or false"}
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy.typing as npt
 
-from gradserve_server.autograd.program import Progress, host
+from gradserve_server.autograd.program import Leaving, Progress
 from gradserve_server.errors import NotFinite
 from gradserve_server.scheduling.job import Job, Outcome
 from gradserve_server.scheduling.worker import Worker
@@ -41,6 +41,27 @@ class Frame:
     elapsed_seconds: float
 
 
+@dataclass(frozen=True, eq=False)
+class _Coming:
+    """A progress on its way off the device; see `Frame`."""
+
+    step: int
+    step_count: int
+    value: Leaving | None
+    preview: Leaving | None
+    elapsed_seconds: float
+
+    @property
+    def here(self) -> bool:
+        return all(leaving is None or leaving.here for leaving in (self.value, self.preview))
+
+    def frame(self) -> Frame:
+        """Waits until it is here. Raises NotFinite as `Leaving.values`."""
+        value = 0.0 if self.value is None else float(self.value.values())
+        preview = None if self.preview is None else self.preview.values()
+        return Frame(self.step, self.step_count, value, preview, self.elapsed_seconds)
+
+
 class Latest:
     """Holds what a reader has not read yet: the newest frame, and the newest with a preview if that is older.
 
@@ -54,22 +75,35 @@ class Latest:
         self._lock = threading.Lock()
         self._newest: Frame | None = None
         self._pictured: Frame | None = None
+        self._coming: _Coming | None = None
         self._started = time.monotonic()
 
     def put(self, progress: Progress) -> None:
         """Takes a progress off the device and puts it in the place of what was not read. Never waits for a reader.
 
-        One that is not finite is left out: the program is about to say that it diverged.
+        What a GPU is still at is shown once the next comes. One that is not finite is left out: the program is about to
+        say that it diverged.
         """
+        coming = _Coming(
+            progress.step,
+            progress.step_count,
+            None if progress.value is None else Leaving(progress.value),
+            None if progress.preview is None else Leaving(progress.preview),
+            time.monotonic() - self._started,
+        )
+        last, self._coming = self._coming, None if coming.here else coming
+        for one in (last, coming):
+            if one is not None and one is not self._coming:
+                self._show(one)
+
+    def _show(self, coming: "_Coming") -> None:
         try:
-            value = float(host(progress.value)) if progress.value is not None else 0.0
-            preview = host(progress.preview) if progress.preview is not None else None
+            frame = coming.frame()
         except NotFinite:
             return
-        frame = Frame(progress.step, progress.step_count, value, preview, time.monotonic() - self._started)
         with self._lock:
             waiting = self._newest is None and self._pictured is None
-            if preview is None:
+            if frame.preview is None:
                 self._newest = frame
             else:
                 self._newest, self._pictured = None, frame
@@ -80,6 +114,9 @@ class Latest:
 
     def close(self) -> None:
         """Says that nothing more will come."""
+        # A program that ended well has waited for all that it did.
+        if self._coming is not None and self._coming.here:
+            self._show(self._coming)
         self._closed = True
         self._arrived.set()
 

@@ -3,7 +3,7 @@
 import gc
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gradserve_server.autograd import graphs
 from gradserve_server.autograd.answer import Answer
-from gradserve_server.autograd.graphs import Graph
+from gradserve_server.autograd.graphs import Graph, captured_at_once
 from gradserve_server.autograd.objective import Objective, class_log_probability, class_score, layer_l2
 from gradserve_server.autograd.passes import Bundle, Chunk, run
 from gradserve_server.autograd.query import ActivationRule, Query
@@ -42,12 +42,12 @@ def asked(model: Model, queries: Sequence[Query]) -> list[Answer]:
     for query in queries:
         by_rows.setdefault(id(query.rows), []).append(query)
     bundles = [Bundle(tuple(Chunk(query, 0, len(query.rows)) for query in same)) for same in by_rows.values()]
-    with torch.no_grad():
+    with torch.no_grad(), captured_at_once():
         return [answer for answers in run(model, bundles) for answer in answers]
 
 
 def graph_count() -> int:
-    return sum(isinstance(graph, Graph) for known in graphs._known.values() for graph in known.values())
+    return sum(isinstance(one, Graph) for known in graphs._graphs.values() for one in known.by_key.values())
 
 
 def known(answer: Answer, name: str) -> Tensor | None:
@@ -136,16 +136,18 @@ def test_a_row_that_is_no_number_does_not_spread(exact: Model) -> None:
         agree(asked(exact, [Query(fine.clone(), class_score(3))]), [expected])
 
 
-class Looking(nn.Module):
-    """Looks at values, as no graph can."""
+class Net(nn.Module):
+    """Does something between its layers that no graph can."""
 
-    def __init__(self) -> None:
+    def __init__(self, between: Callable[[Tensor], object]) -> None:
         super().__init__()
         self.first, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+        self.between = between
 
     def forward(self, rows: Tensor) -> Tensor:
         features = self.first(rows).relu().mean((2, 3))
-        return self.head(features) * (1.0 if float(features.detach().sum()) > -1 else 2.0)
+        self.between(features.detach())
+        return self.head(features)
 
 
 def plain() -> nn.Module:
@@ -157,22 +159,33 @@ def of(module: nn.Module, device: torch.device) -> Model:
     return prepare(module, "0" * 64, spec, device)
 
 
-def test_what_cannot_be_captured_is_launched(device: torch.device, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "between",
+    [
+        pytest.param(lambda values: float(values.sum()), id="looks at a value"),
+        pytest.param(lambda values: values[values > 0], id="has as many results as there are values"),
+        pytest.param(lambda values: torch.ones(5).to(values), id="copies from the host"),
+        pytest.param(lambda values: torch.cuda.synchronize(), id="waits, which nobody foresaw"),
+    ],
+)
+def test_what_cannot_be_captured_is_launched(
+    device: torch.device, caplog: pytest.LogCaptureFixture, between: Callable[[Tensor], object]
+) -> None:
     torch.manual_seed(0)
-    model = of(Looking(), device)
+    model = of(Net(between), device)
     rows = images(model, 1)
     with caplog.at_level(logging.WARNING):
         first, *others = [asked(model, [Query(rows, class_score(1))]) for _ in range(4)]
     for other in others:
         torch.testing.assert_close(other[0].gradient, first[0].gradient)
     assert sum("cannot be replayed" in record.message for record in caplog.records) == 1
-    # And others are replayed after it.
+    # And all else goes on: random numbers, memory, the graphs of others.
+    assert torch.rand(8, device=device).std() > 0
     before = graph_count()
-    simple = of(
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)), device
-    )
+    simple = of(plain(), device)
+    expected = asked(replace(simple, replay=False), [Query(rows, class_score(1))])
     for _ in range(3):
-        asked(simple, [Query(rows, class_score(1))])
+        agree(asked(simple, [Query(rows, class_score(1))]), expected)
     assert graph_count() == before + 1
 
 

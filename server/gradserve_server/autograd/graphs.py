@@ -8,26 +8,27 @@ pass follow different rules, layers are replaced, or attention is read.
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any, TypeVar
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from gradserve_server.autograd.activation_rules import RowRules
+from gradserve_server.autograd.capture import OnDeviceAlone, captured, place_of
 from gradserve_server.autograd.query import ActivationRule
 from gradserve_server.autograd.taps import Recorder
 from gradserve_server.models.model import Model
 
 log = logging.getLogger(__name__)
 
-ROW_COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
-"""Rows that graphs are made for; a pass takes the next, and the rest of its rows are anything. With more rows of a
-usual size a GPU is busy, and replaying wins nothing."""
+ROW_COUNTS = (1, 2, 4, 8, 16, 24, 32)
+"""Rows that graphs are made for; a pass takes one of at least as many, and the rest of its rows are anything. With more
+rows of a usual size a GPU is busy, and replaying wins nothing."""
 
 MOST_NUMBERS = ROW_COUNTS[-1] * 3 * 224 * 224
 """Numbers that the rows of a graph have at most."""
@@ -37,8 +38,6 @@ MOST_GRAPHS = 48
 
 LOGITS = ""
 """Stands for the logits among names of layers."""
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -101,18 +100,19 @@ class Graph:
             return dict(zip(roots, found, strict=True))
 
         here = torch.cuda.current_stream(like.device)
-        stream = _place(like.device)[0]
+        stream = place_of(like.device).stream
         stream.wait_stream(here)
         with torch.cuda.stream(stream), torch.set_grad_enabled(bool(recipe.rules)):
             # Once as it is, because libraries make what they need where they are first used.
-            leaf, outputs = forward()
+            with OnDeviceAlone():  # type: ignore[no-untyped-call]  # torch has none
+                leaf, outputs = forward()
             self._weights = {name: torch.zeros_like(one) for name, one in outputs.items() if one.requires_grad}
             for sweep in range(len(recipe.rules)):
                 backward(leaf, outputs, sweep)
             del leaf, outputs
-            self._forward, (leaf, outputs) = _captured(forward, like.device)
+            self._forward, (leaf, outputs) = captured(forward, like.device)
             self._sweeps = [
-                _captured(partial(backward, leaf, outputs, sweep), like.device) for sweep in range(len(recipe.rules))
+                captured(partial(backward, leaf, outputs, sweep), like.device) for sweep in range(len(recipe.rules))
             ]
         here.wait_stream(stream)
         self._outputs = {name: output.detach() for name, output in outputs.items()}
@@ -175,66 +175,64 @@ class Replayed:
         return tuple(found[root] for root in roots)
 
 
-_Known = OrderedDict[tuple[object, ...], Graph | None]
-_known: "WeakKeyDictionary[nn.Module, _Known]" = WeakKeyDictionary()
-"""Graphs by network, which they do not hold; None for what was seen once, and for what cannot be captured."""
-_impossible: "WeakKeyDictionary[nn.Module, set[object]]" = WeakKeyDictionary()
+_at_once: ContextVar[bool] = ContextVar("_at_once", default=False)
+
+
+@contextmanager
+def captured_at_once() -> Iterator[None]:
+    """A context in which each graph is made where it is first asked for: of passes that nobody waits for."""
+    token = _at_once.set(True)
+    try:
+        yield
+    finally:
+        _at_once.reset(token)
+
+
+class _Graphs:
+    """The graphs of a network."""
+
+    def __init__(self) -> None:
+        self.by_key: OrderedDict[tuple[object, ...], Graph | None] = OrderedDict()
+        """None for what was asked for and is not there."""
+        self.impossible: set[Recipe] = set()
+
+
+_graphs: "WeakKeyDictionary[nn.Module, _Graphs]" = WeakKeyDictionary()
+"""By network, which they do not hold."""
 
 
 def graph_of(model: Model, network: nn.Module, recipe: Recipe, rows: Sequence[Tensor]) -> Graph | None:
-    """Returns the graph for rows, made when they are asked for the second time; None where there is none.
+    """Returns a graph for rows, made when they are asked for again and there is time; None where there is none.
 
     In the thread that runs the device's passes.
     """
-    count = row_count(rows)
+    counts = row_counts(rows)
     # Autocast keeps what it has converted, in memory that a graph would not have.
-    if count is None or not model.replay or model.device.type != "cuda" or model.arithmetic.inside is not None:
+    if not counts or not model.replay or model.device.type != "cuda" or model.arithmetic.inside is not None:
         return None
-    known = _known.setdefault(network, OrderedDict())
-    key = (recipe, rows[0].shape[1:], rows[0].dtype, count)
-    if key not in known:
-        known[key] = None
-        while len(known) > MOST_GRAPHS:
-            known.popitem(last=False)
-        return None
-    known.move_to_end(key)
-    impossible = _impossible.setdefault(network, set())
-    if known[key] is None and recipe not in impossible:
+    graphs = _graphs.setdefault(network, _Graphs())
+    known = graphs.by_key
+    keys = [(recipe, rows[0].shape[1:], rows[0].dtype, count) for count in counts]
+    first = keys[0]
+    due = _at_once.get() or (first in known and place_of(model.device).pace.allows)
+    if known.setdefault(first, None) is None and due and recipe not in graphs.impossible:
         try:
-            known[key] = Graph(model, network, recipe, rows[0], count)
+            with place_of(model.device).pace.counted():
+                known[first] = Graph(model, network, recipe, rows[0], counts[0])
         except Exception as error:
             # Networks do what they like; operation by operation they run all the same.
             log.warning("passes of model %s cannot be replayed as a graph: %s", model.title, error)
-            impossible.add(recipe)
-    return known[key]
+            if not isinstance(error, torch.OutOfMemoryError):
+                graphs.impossible.add(recipe)
+    found = next((key for key in keys if known.get(key) is not None), first)
+    known.move_to_end(first)
+    known.move_to_end(found)
+    while len(known) > MOST_GRAPHS:
+        known.popitem(last=False)
+    return known[found]
 
 
-def row_count(rows: Sequence[Tensor]) -> int | None:
-    """Returns for how many rows the graph is that takes these; None for too many."""
-    count = next((count for count in ROW_COUNTS if count >= sum(map(len, rows))), None)
-    return count if count is not None and count * rows[0][0].numel() <= MOST_NUMBERS else None
-
-
-@cache
-def _place(device: torch.device) -> tuple[torch.cuda.Stream, Any]:
-    """Returns where a device's graphs are captured, and the memory they share: no two are replayed at once."""
-    return torch.cuda.Stream(device), torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]  # torch has none
-
-
-def _captured(work: Callable[[], Result], device: torch.device) -> tuple[torch.cuda.CUDAGraph, Result]:
-    """Captures what some work launches, and returns it with what the work returned: memory that each replay fills."""
-    _, pool = _place(device)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may load models meanwhile.
-    graph.capture_begin(pool, capture_error_mode="thread_local")
-    try:
-        result = work()
-        graph.capture_end()
-    except BaseException:
-        # Torch leaves the pool of a capture that failed taken, and while one is taken it frees no memory.
-        for end in (graph.capture_end, partial(torch._C._cuda_endAllocateToPool, device.index, pool)):
-            with suppress(RuntimeError):
-                end()
-        _place.cache_clear()
-        raise
-    return graph, result
+def row_counts(rows: Sequence[Tensor]) -> list[int]:
+    """Returns for how many rows graphs are that can take these, the fewest first."""
+    numbers = rows[0][0].numel()
+    return [count for count in ROW_COUNTS if count >= sum(map(len, rows)) and count * numbers <= MOST_NUMBERS]

@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from gradserve_server.autograd.graphs import captured_at_once
 from gradserve_server.autograd.objective import class_score
 from gradserve_server.autograd.passes import Bundle, Chunk, run
 from gradserve_server.autograd.query import Query
@@ -155,7 +156,8 @@ def warm_up(model: Model, lanes: Lanes) -> None:
     size = (1, 3, model.preprocessing.height, model.preprocessing.width)
     images = torch.zeros(size, dtype=model.dtype, device=model.device)
     query = Query(images, logits=True) if model.is_stylizer else Query(images, class_score(0))
-    lanes.run(model, [Bundle((Chunk(query, 0, 1),))])
+    with captured_at_once():
+        lanes.run(model, [Bundle((Chunk(query, 0, 1),))])
     _synchronize(model.device)
 
 
@@ -180,11 +182,12 @@ def _measure(model: Model, rows: int, lanes: Lanes) -> CalibrationPoint:
         """The fastest pass of each way; by turns, so that what else the machine does falls on all."""
         bundle = Bundle((Chunk(query, 0, rows),))
         works = [partial(_run_beside if beside else _run, model, bundle, lanes) for beside in ways]
-        for work in works:
-            _timed(work, model.device)
         measured: list[list[float]] = []
-        while len(measured) < MOST_PASSES and sum(map(sum, measured)) < MEASURED_MS * len(works):
-            measured.append([_timed(work, model.device) for work in works])
+        with captured_at_once():
+            for work in works:
+                _timed(work, model.device)
+            while len(measured) < MOST_PASSES and sum(map(sum, measured)) < MEASURED_MS * len(works):
+                measured.append([_timed(work, model.device) for work in works])
         return [min(found) for found in zip(*measured, strict=True)]
 
     forward = milliseconds(Query(images, logits=True))

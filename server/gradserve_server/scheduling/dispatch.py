@@ -14,7 +14,7 @@ from math import inf
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from gradserve_server.scheduling.demand import PATIENCE, Pass
+from gradserve_server.scheduling.demand import Pass
 from gradserve_server.scheduling.lanes import Lanes
 from gradserve_server.scheduling.pass_sizes import PassSizes
 from gradserve_server.scheduling.scheduler import Scheduler
@@ -126,12 +126,15 @@ class Dispatch:
                 arrived(lane)
         return True
 
-    def serve_urgent(self) -> None:
-        """Takes in what arrived and runs passes of interactive jobs alone, no more than an iterative one waits for.
+    def serve_urgent(self, most: int) -> None:
+        """Takes in what arrived and runs passes of interactive jobs alone.
 
-        In the first lane, in a pause of a pass of iterative jobs.
+        In the first lane, in a pause of a pass of iterative jobs or between their programs.
+
+        Args:
+            most: Passes to run at most.
         """
-        for _ in range(PATIENCE):
+        for _ in range(most):
             with self.turn:
                 self._take_in(self._first)
                 packed = self._scheduler.urgent_pass()

@@ -103,7 +103,8 @@ class Scheduler:
         if job.priority is Priority.INTERACTIVE:
             run.turn = self._fairness.time(job.tenant) + self._job_seconds(job)
             self._expectations.note(job.tenant, self._clock())
-        self._advance({run: None})
+        for _ in self._advanced({run: None}):
+            pass
 
     def next_pass(self) -> Pass | None:
         """Packs the next pass, one lane's part of what interactive jobs wait for; None when nobody waits for one."""
@@ -143,6 +144,11 @@ class Scheduler:
 
         An entry that is an exception ends its program and no other.
         """
+        for _ in self.settling(done, answers, seconds):
+            pass
+
+    def settling(self, done: Pass, answers: Sequence[tuple[Answer, ...] | Exception], seconds: float) -> Iterator[None]:
+        """Does so one program after the other, with a stop after each, where other passes may be packed and settled."""
         now = self._clock()
         for run in dict.fromkeys(share.demand.run for share in done.shares):
             if not run.usage.passes:
@@ -157,7 +163,7 @@ class Scheduler:
             else:
                 demand.parts[share.start] = answer
                 demand.answered += share.stop - share.start
-        self._advance(
+        yield from self._advanced(
             {
                 run: joined(run.demands)
                 for run in dict.fromkeys(share.demand.run for share in done.shares)
@@ -272,11 +278,14 @@ class Scheduler:
                 self._abandoned("deadline")
                 self._end(run, Expired("the deadline passed before the answer was ready"))
 
-    def _advance(self, received: Mapping[Run, tuple[Any, ...] | None]) -> None:
-        """Runs programs up to their next queries, given what each receives; None starts one."""
+    def _advanced(self, received: Mapping[Run, tuple[Any, ...] | None]) -> Iterator[None]:
+        """Runs programs up to their next queries, given what each receives; None starts one. Stops after each."""
         while received:
-            stepped = ((run, self._stepped(run, values)) for run, values in received.items())
-            computing = {run: step for run, step in stepped if step is not None}
+            computing: dict[Run, Computation] = {}
+            for run, values in received.items():
+                if (step := self._stepped(run, values)) is not None:
+                    computing[run] = step
+                yield
             received = {}
             for run, found in zip(computing, computed(list(computing.values())), strict=True):
                 if isinstance(found, Exception):
@@ -286,6 +295,9 @@ class Scheduler:
 
     def _stepped(self, run: Run, received: tuple[Any, ...] | None) -> Computation | None:
         """Runs a program until it waits, for answers or for the computation that is returned, or ends."""
+        if run not in self._runs:
+            # Dropped at a stop.
+            return None
         try:
             step = next(run.program) if received is None else run.program.send(received)
             while isinstance(step, Progress):

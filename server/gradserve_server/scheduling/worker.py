@@ -9,7 +9,8 @@ that it makes no team.
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import replace
@@ -30,7 +31,7 @@ from gradserve_server.scheduling.admission import Admission, Bounds
 from gradserve_server.scheduling.calibration import Calibration
 from gradserve_server.scheduling.calibration_cache import CalibrationCache
 from gradserve_server.scheduling.covered import Covered
-from gradserve_server.scheduling.demand import Pass
+from gradserve_server.scheduling.demand import PATIENCE, Pass
 from gradserve_server.scheduling.dispatch import Dispatch, Lane
 from gradserve_server.scheduling.inputs import Inputs
 from gradserve_server.scheduling.isolation import run_isolated
@@ -279,12 +280,12 @@ class Worker:
         lent = 0.0
         failure: Exception | None = None
 
-        def pause() -> None:
+        def pause(most: int = PATIENCE) -> None:
             nonlocal lent, failure
             left = time.perf_counter()
             lane.due = inf
             try:
-                self._dispatch.serve_urgent()
+                self._dispatch.serve_urgent(most)
             except Exception as error:
                 # No fault of this pass, which would else be blamed.
                 failure = error
@@ -317,14 +318,28 @@ class Worker:
         with self._dispatch.turn:
             overlaps = lane.beside is not None
             self._metrics.device_seconds.inc(self._covered.add(time.monotonic(), seconds) if overlaps else seconds)
-            self._scheduler.settle(packed, answers, seconds)
+            settling = self._scheduler.settling(packed, answers, seconds)
+            if not packed.interruptible:
+                deque(settling, maxlen=0)
             lane.beside = None
+        lent = 0.0
+        if packed.interruptible:
+            # Programs compute between passes, of which one may come before each.
+            while self._advance(settling):
+                pause(1)
+        if failure is not None:
+            raise failure
         lane.due = inf
         for share in packed.shares:
             if (place := share.demand.run.job.place) is not None:
                 self.admission.done(place, share.cost_rows * row_seconds)
         # With what programs computed in between, for which the device waits.
-        self.admission.ran(expected, time.perf_counter() - started)
+        self.admission.ran(expected, time.perf_counter() - started - lent)
+
+    def _advance(self, settling: Iterator[None]) -> bool:
+        """Advances one program, and says whether others may be left."""
+        with self._dispatch.turn:
+            return next(settling, self) is None
 
     def _ran_out(self, key: PassKey, rows: int) -> None:
         self._metrics.out_of_memory.inc()

@@ -150,3 +150,35 @@ def test_what_interrupts_is_time_in_the_queue_and_not_of_the_pass(gated, slow, q
     usage = iterative.result(WAIT_SECONDS).usage
     assert usage.queue_seconds >= SLEEP_SECONDS
     assert usage.compute_seconds < SLEEP_SECONDS
+
+
+def test_it_is_answered_between_two_programs_that_compute(gated: Gated, slow: Model, quick: Model) -> None:
+    ended: list[str] = []
+    worker = Worker("cpu", Metrics())
+    for model in (slow, quick):
+        worker.calibrations[model] = Calibration((CalibrationPoint(2, 1.0, 2.0, beside=False),), 2)
+
+    def iterative(name: str):
+        yield from ask(Query(torch.ones(1, 3, 8, 8), class_score(1)))
+        # Whoever computes first is met by it.
+        if not ended:
+            worker.submit(asked(quick, ended, "interactive", Priority.INTERACTIVE))
+        ended.append(name)
+
+    worker.start()
+    try:
+        gated.opened.clear()
+        gated.entered.clear()
+        # Both wait for the pass of a third, so they share the next.
+        third = worker.submit(asked(slow, [], "third", Priority.ITERATIVE))
+        assert gated.entered.wait(WAIT_SECONDS)
+        both = [
+            worker.submit(Job(slow, start=lambda name=name: iterative(name), priority=Priority.ITERATIVE))
+            for name in ("first", "second")
+        ]
+        gated.opened.set()
+        for future in (third, *both):
+            future.result(WAIT_SECONDS)
+    finally:
+        worker.stop()
+    assert ended == ["first", "interactive", "second"]

@@ -512,3 +512,31 @@ def test_a_modest_tenant_is_expected_for_a_while_only(model) -> None:
         harness.add(model, once(), tenant="greedy")
     harness.step()
     assert harness.passes[-1] == (6, 6)
+
+
+def test_between_programs_others_may_be_served_and_one_that_is_dropped_goes_no_further(model) -> None:
+    harness = Harness()
+    steps: list[str] = []
+
+    def counted(name: str):
+        for _ in range(2):
+            yield from once()
+            steps.append(name)
+
+    futures = {name: harness.add(model, counted(name), Priority.ITERATIVE) for name in "abc"}
+    with torch.no_grad():
+        packed = harness.scheduler.next_pass()
+        answers = run_isolated(lambda bundles: run(packed.model, bundles), packed.bundles)
+        stops = harness.scheduler.settling(packed, answers, 0.25)
+        next(stops)
+        assert steps == ["a"]
+        urgent = harness.add(model, once())
+        beside = harness.scheduler.urgent_pass()
+        harness.scheduler.settle(beside, [run(beside.model, beside.bundles)[0]], 0.25)
+        assert urgent.done()
+        futures["b"].cancel()
+        # Packing drops whoever went away.
+        harness.scheduler.next_pass()
+        assert list(stops)
+    assert steps == ["a", "c"]
+    assert harness.abandoned == ["cancelled"]

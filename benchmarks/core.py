@@ -16,6 +16,7 @@ ALLOCATOR = keep_freed_memory()
 import torch  # noqa: E402
 from benchmarks.results import Row, save, show  # noqa: E402
 
+from gradserve_server.autograd.graphs import captured_at_once  # noqa: E402
 from gradserve_server.autograd.objective import class_score  # noqa: E402
 from gradserve_server.autograd.passes import Bundle, Chunk, run  # noqa: E402
 from gradserve_server.autograd.query import ActivationRule, Query  # noqa: E402
@@ -39,7 +40,7 @@ def main() -> None:
 
 def rows(model: Model, repeats: int = REPEATS) -> list[Row]:
     """Measures on a model's device; `repeats` pairs for each ratio."""
-    with torch.no_grad():
+    with torch.no_grad(), captured_at_once():
         return _rows(model, lambda first, second: _ratio(first, second, model.device, repeats))
 
 
@@ -105,9 +106,7 @@ def _replayed(work: Work) -> Work:
 
 
 def _ratio(first: Work, second: Work, device: torch.device, repeats: int) -> float:
-    # Twice, because what is asked for again may be replayed from then on.
-    for _ in range(2):
-        first(), second()
+    first(), second()
     return statistics.median(_seconds(first, device) / _seconds(second, device) for _ in range(repeats))
 
 

@@ -53,11 +53,13 @@ class Place:
         stream: The stream.
         memory: The memory that they share: no two are replayed at once.
         pace: When.
+        kept: A graph of next to nothing: torch takes memory that no graph has any more for given up.
     """
 
     stream: torch.cuda.Stream
     memory: torch.cuda.MemPool
     pace: Pace
+    kept: list[torch.cuda.CUDAGraph]
 
 
 _places: dict[torch.device, Place] = {}
@@ -69,7 +71,7 @@ def place_of(device: torch.device) -> Place:
     """Returns the place of a device."""
     if device not in _places:
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has none
-        _places[device] = Place(stream, torch.cuda.MemPool(), Pace())
+        _places[device] = Place(stream, torch.cuda.MemPool(), Pace(), [])
     return _places[device]
 
 
@@ -90,13 +92,26 @@ class OnDeviceAlone(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
 
 
 def captured(work: Callable[[], Result], device: torch.device) -> tuple[torch.cuda.CUDAGraph, Result]:
-    """Captures what some work launches, and returns it with what the work returned: memory that each replay fills."""
+    """Captures what some work launches, and returns it with what the work returned: memory that each replay fills.
+
+    In the stream of the device's place.
+
+    Raises:
+        RuntimeError: It cannot be captured.
+    """
     place = place_of(device)
+    if not place.kept:
+        graph, _ = _captured(lambda: torch.zeros((), device=device), device, place)
+        place.kept.append(graph)
+    return _captured(work, device, place)
+
+
+def _captured(work: Callable[[], Result], device: torch.device, place: Place) -> tuple[torch.cuda.CUDAGraph, Result]:
     graph = torch.cuda.CUDAGraph()
-    # Other threads may load models meanwhile.
     memory: Any = place.memory.id
-    graph.capture_begin(memory, capture_error_mode="thread_local")
     try:
+        # Other threads may load models meanwhile.
+        graph.capture_begin(memory, capture_error_mode="thread_local")
         result = work()
         graph.capture_end()
     except BaseException:

@@ -21,6 +21,10 @@ from gradserve_server.scheduling.worker import Worker
 
 Result = TypeVar("Result")
 
+FRAME_SECONDS = 0.02
+"""From one frame to the next, at least. A GPU takes hundreds of steps a second of each of many jobs, and to tell of all
+took the interpreter from the thread that takes them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
@@ -156,12 +160,16 @@ async def followed(worker: Worker, job: Job[Result], deliver: Callable[[Frame], 
 async def handed_on(
     future: "Future[Outcome[Result]]", frames: Latest, deliver: Callable[[Frame], Awaitable[None]]
 ) -> Outcome[Result]:
-    """Hands the frames of a job to `deliver` until it ends, and returns its outcome. As `followed`."""
+    """Hands frames of a job to `deliver` until it ends, fifty a second at most, and returns its outcome.
+
+    As `followed`.
+    """
     ended = asyncio.wrap_future(future)
     ended.add_done_callback(lambda done: frames.close())
     try:
         while (frame := await frames.take()) is not None:
             await deliver(frame)
+            await asyncio.wait((ended,), timeout=FRAME_SECONDS)
         return await ended
     finally:
         future.cancel()

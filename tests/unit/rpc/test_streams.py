@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+import time
 from concurrent.futures import Future
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 
 from gradserve_server.autograd.program import Progress
 from gradserve_server.errors import Expired
-from gradserve_server.rpc.streams import Frame, Latest, handed_on, outcome_of
+from gradserve_server.rpc import streams
+from gradserve_server.rpc.streams import FRAME_SECONDS, Frame, Latest, handed_on, outcome_of
 
 
 def progress(step: int, preview: bool = False, value: float | None = None) -> Progress:
@@ -93,6 +95,43 @@ async def test_no_more_than_two_frames_are_held_however_many_nobody_reads(monkey
     assert sorted(frame.step for frame in held) == [1998, 2000]
     # Nor does the loop's own queue grow.
     assert len(wakes) == 1
+
+
+async def test_of_many_steps_a_second_the_newest_are_told_now_and_then() -> None:
+    future: Future = Future()
+    frames, seen = Latest(), []
+
+    async def deliver(frame: Frame) -> None:
+        seen.append(frame.step)
+
+    def work() -> None:
+        for step in range(1, 301):
+            frames.put(progress(step))
+            time.sleep(0.001)
+        future.set_result("done")
+
+    begun = time.monotonic()
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert await handed_on(future, frames, deliver) == "done"
+    elapsed = time.monotonic() - begun
+    thread.join()
+    assert seen[-1] == 300
+    assert seen == sorted(set(seen))
+    assert 3 <= len(seen) <= elapsed / FRAME_SECONDS + 2
+
+
+async def test_the_end_is_not_waited_for_longer_than_it_takes() -> None:
+    future: Future = Future()
+    frames = Latest()
+
+    async def deliver(frame: Frame) -> None:
+        future.set_result(frame.step)
+
+    frames.put(progress(7))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "FRAME_SECONDS", 3600)
+        assert await asyncio.wait_for(handed_on(future, frames, deliver), 60) == 7
 
 
 async def test_a_deadline_that_ends_job_and_call_at_once_leaves_no_unread_error() -> None:

@@ -21,9 +21,12 @@ from gradserve_server.scheduling.worker import Worker
 
 Result = TypeVar("Result")
 
-FRAME_SECONDS = 0.02
-"""From one frame to the next, at least. A GPU takes hundreds of steps a second of each of many jobs, and to tell of all
-took the interpreter from the thread that takes them."""
+FRAMES_PER_SECOND = 500
+"""Frames told of all jobs together, at most. A GPU takes hundreds of steps a second of each of many jobs, and to tell
+of all takes the interpreter from the thread that takes them."""
+
+_told: "set[Latest]" = set()
+"""Whose frames are being told. Of the event loop."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,18 +163,20 @@ async def followed(worker: Worker, job: Job[Result], deliver: Callable[[Frame], 
 async def handed_on(
     future: "Future[Outcome[Result]]", frames: Latest, deliver: Callable[[Frame], Awaitable[None]]
 ) -> Outcome[Result]:
-    """Hands frames of a job to `deliver` until it ends, fifty a second at most, and returns its outcome.
+    """Hands frames of a job to `deliver` until it ends, no more than its part of all, and returns its outcome.
 
     As `followed`.
     """
     ended = asyncio.wrap_future(future)
     ended.add_done_callback(lambda done: frames.close())
+    _told.add(frames)
     try:
         while (frame := await frames.take()) is not None:
             await deliver(frame)
-            await asyncio.wait((ended,), timeout=FRAME_SECONDS)
+            await asyncio.wait((ended,), timeout=len(_told) / FRAMES_PER_SECOND)
         return await ended
     finally:
+        _told.discard(frames)
         future.cancel()
         _dismiss(ended)
 

@@ -12,7 +12,7 @@ import torch
 from gradserve_server.autograd.program import Progress
 from gradserve_server.errors import Expired
 from gradserve_server.rpc import streams
-from gradserve_server.rpc.streams import FRAME_SECONDS, Frame, Latest, handed_on, outcome_of
+from gradserve_server.rpc.streams import FRAMES_PER_SECOND, Frame, Latest, handed_on, outcome_of
 
 
 def progress(step: int, preview: bool = False, value: float | None = None) -> Progress:
@@ -97,28 +97,38 @@ async def test_no_more_than_two_frames_are_held_however_many_nobody_reads(monkey
     assert len(wakes) == 1
 
 
-async def test_of_many_steps_a_second_the_newest_are_told_now_and_then() -> None:
-    future: Future = Future()
-    frames, seen = Latest(), []
+@pytest.mark.parametrize("count", [1, 10])
+async def test_of_many_steps_a_second_all_jobs_together_tell_so_many(count: int) -> None:
+    ended = threading.Event()
 
-    async def deliver(frame: Frame) -> None:
-        seen.append(frame.step)
+    async def told() -> list[int]:
+        future: Future = Future()
+        frames, seen = Latest(), []
 
-    def work() -> None:
-        for step in range(1, 301):
-            frames.put(progress(step))
-            time.sleep(0.001)
-        future.set_result("done")
+        async def deliver(frame: Frame) -> None:
+            seen.append(frame.step)
+
+        def work() -> None:
+            step = 0
+            while not ended.is_set():
+                step += 1
+                frames.put(progress(step))
+                time.sleep(0.001)
+            future.set_result(step)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert await handed_on(future, frames, deliver) == seen[-1]
+        thread.join()
+        return seen
 
     begun = time.monotonic()
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert await handed_on(future, frames, deliver) == "done"
+    threading.Timer(0.5, ended.set).start()
+    each = await asyncio.gather(*(told() for _ in range(count)))
     elapsed = time.monotonic() - begun
-    thread.join()
-    assert seen[-1] == 300
-    assert seen == sorted(set(seen))
-    assert 3 <= len(seen) <= elapsed / FRAME_SECONDS + 2
+    for seen in each:
+        assert seen == sorted(set(seen))
+        assert 3 <= len(seen) <= elapsed * FRAMES_PER_SECOND / count + 3
 
 
 async def test_the_end_is_not_waited_for_longer_than_it_takes() -> None:
@@ -130,7 +140,7 @@ async def test_the_end_is_not_waited_for_longer_than_it_takes() -> None:
 
     frames.put(progress(7))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streams, "FRAME_SECONDS", 3600)
+        patch.setattr(streams, "FRAMES_PER_SECOND", 1 / 3600)
         assert await asyncio.wait_for(handed_on(future, frames, deliver), 60) == 7
 
 

@@ -4,6 +4,7 @@ A GPU takes as long to launch an operation on one image as on all: eight ascents
 long for a step as the pass that they shared.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -11,6 +12,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 MOST_NUMBERS = 1 << 22
 """Numbers that a tensor of joined computations may have: with more, arithmetic takes longer than launching it."""
@@ -70,8 +73,11 @@ def computed(computations: Sequence[Computation]) -> list[tuple[Tensor, ...] | E
         alike = [computations[place] for place in places]
         try:
             found: Sequence[tuple[Tensor, ...] | Exception] = _at_once(alike)
-        except Exception:
+        except Exception as error:
             found = [_alone(computation) for computation in alike]
+            if not any(isinstance(one, Exception) for one in found):
+                # Nobody's fault but that of computing at once, which nobody else would tell.
+                log.warning("%d computations failed at once and not alone", len(alike), exc_info=error)
         results |= zip(places, found, strict=True)
     return [results[place] for place in range(len(computations))]
 

@@ -115,7 +115,7 @@ class Leaving:
     @property
     def here(self) -> bool:
         """Whether it has arrived; on a CPU it never left."""
-        return self._event is None or self._event.query()  # type: ignore[no-untyped-call]
+        return self._event is None or self._event.query()  # type: ignore[no-untyped-call]  # torch has none
 
     def values(self) -> npt.NDArray[Any]:
         """Waits until it is here and returns its values.

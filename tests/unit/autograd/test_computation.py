@@ -50,11 +50,27 @@ def test_what_is_alike_is_computed_at_once_and_everybody_has_their_own() -> None
             torch.testing.assert_close(result, expected, rtol=0, atol=0)
 
 
-def test_one_that_fails_takes_no_other_with_it() -> None:
+@dataclass(frozen=True)
+class OneByOne:
+    def __call__(self, *tensors: Tensor, each: Sequence[float]) -> tuple[Tensor, ...]:
+        if len(each) > 1:
+            raise ValueError("more than one")
+        return tensors
+
+
+def test_what_fails_only_at_once_is_computed_alone_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    asked = [Computation(OneByOne(), (torch.full((1, 2), value),), (0.0,)) for value in (1.0, 2.0)]
+    found = computed(asked)
+    assert [float(results[0][0, 0]) for results in found] == [1.0, 2.0]
+    assert [record.message for record in caplog.records] == ["2 computations failed at once and not alone"]
+
+
+def test_one_that_fails_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
     good, bad, other = computed([of(2.0, 2), of(2.0, 1, value=-1.0), of(2.0, 1, value=5.0)])
     assert isinstance(bad, ValueError)
     torch.testing.assert_close(good[0], of(2.0, 2)()[0])
     torch.testing.assert_close(other[0], of(2.0, 1, value=5.0)()[0])
+    assert not caplog.records
 
 
 def test_together_they_are_no_larger_than_pays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ from gradserve_server.rpc.answer_cache import AnswerCache
 from gradserve_server.rpc.credentials import CertificateFiles, RotatedCertificates
 from gradserve_server.rpc.endpoint import Endpoint
 from gradserve_server.rpc.interceptors import Interceptor
+from gradserve_server.rpc.pool import Pool
 from gradserve_server.rpc.servicer import ExplainerService
 from gradserve_server.rpc.stream_limit import StreamLimit
 from gradserve_server.rpc.tenants import Authentication
@@ -88,7 +89,8 @@ class Server:
         self.page: Page | None = None
         self._settings = settings
         # One thread for each core: what runs in it is Pillow and numpy, which release the interpreter's lock.
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="imaging")
+        threads = 1 + (os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="imaging")
         self._rollout = Rollout(
             lambda spec: asyncio.wrap_future(self.worker.load(spec)),
             self.metrics,
@@ -102,7 +104,11 @@ class Server:
         """Set once the worker is given up: the process should end, and another take its place."""
         self._ready = False
         self._servicer = ExplainerService(
-            self.worker, self._pool, settings, self._served, AnswerCache(settings.answer_cache_bytes, self.metrics)
+            self.worker,
+            Pool(self._pool, threads),
+            settings,
+            self._served,
+            AnswerCache(settings.answer_cache_bytes, self.metrics),
         )
         self._credentials = _credentials(settings)
         self._tracing = _tracing(settings.traces)

@@ -8,6 +8,7 @@ pass.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate
 from math import prod
 
@@ -92,7 +93,7 @@ class Bundle:
         """Whether its rows must stay together, because a value of one depends on the others."""
         return any(chunk.query.couples_rows for chunk in self.chunks)
 
-    @property
+    @cached_property
     def derivatives(self) -> tuple[Derivative, ...]:
         """What is differentiated, each once: one backward sweep each."""
         wanted = (chunk.query.derivative for chunk in self.chunks)

@@ -1,9 +1,7 @@
 """The service: each method parses, submits, awaits and answers."""
 
-import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,6 +36,7 @@ from gradserve_server.rpc.answer_cache import AnswerCache, key_of
 from gradserve_server.rpc.calls import current_call
 from gradserve_server.rpc.costs import check_rows, explain_rows
 from gradserve_server.rpc.deadlines import remaining_seconds
+from gradserve_server.rpc.pool import Pool
 from gradserve_server.rpc.streams import outcome_of
 from gradserve_server.scheduling.job import Job, Place, Priority
 from gradserve_server.scheduling.worker import Worker
@@ -62,7 +61,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
     def __init__(
         self,
         worker: Worker,
-        pool: Executor,
+        pool: Pool,
         settings: Settings,
         models: Callable[[], Repository],
         answers: AnswerCache,
@@ -79,7 +78,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         repository = self._models()
         if not self._answers.on:
             return await self._admitted(request, repository, context)
-        key = await self._in_pool(partial(key_of, request, repository.get(request.model)))
+        key = await self._pool.run(partial(key_of, request, repository.get(request.model)))
         return await self._answers.answer(key, lambda: self._admitted(request, repository, context))
 
     async def _admitted(
@@ -92,7 +91,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         with self._worker.admission.place(place):
             check = partial(requests.explain_call, request, repository, self._settings)
             # Who is to be refused should not wait in the pool behind the images of others.
-            call = check() if requests.is_brief(request) else await self._in_pool(check)
+            call = check() if requests.is_brief(request) else await self._pool.run(check)
             rows = explain_rows(call)
             check_rows(rows, self._settings.rows)
             self._worker.admission.weigh(place, self._worker.expected_seconds(call.model, rows))
@@ -117,7 +116,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             inputs += [segmented(fitted, wanted.count) for wanted in superpixels_of(call.methods)]
             return picture, placement, tuple(inputs)
 
-        picture, placement, inputs = await self._in_pool(prepare)
+        picture, placement, inputs = await self._pool.run(prepare)
         job = Job(
             model=call.model,
             start=partial(
@@ -137,7 +136,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             passed=current_call.get().passed,
         )
         outcome = await outcome_of(self._worker.submit(job))
-        return await self._in_pool(partial(responses.explain_response, call, outcome, picture, placement))
+        return await self._pool.run(partial(responses.explain_response, call, outcome, picture, placement), leaves=True)
 
     async def Maximize(self, request: maximize_pb2.MaximizeRequest, context: Context) -> None:  # noqa: N802
         """Streams the way to an image that maximises objectives, then the image."""
@@ -145,8 +144,8 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         call = maximize_requests.maximize_call(request, self._models(), self._settings)
         place = self._place(Priority.ITERATIVE, deadline, call.model, ends_early=call.margin_seconds is not None)
         with self._worker.admission.place(place):
-            start = await self._in_pool(partial(maximize_requests.start_images, request, call, self._settings))
-            await maximize_stream.answer(call, start, place, self._worker, self._in_pool, context)
+            start = await self._pool.run(partial(maximize_requests.start_images, request, call, self._settings))
+            await maximize_stream.answer(call, start, place, self._worker, self._leaving, context)
 
     async def Stylize(self, request: stylize_pb2.StylizeRequest, context: Context) -> None:  # noqa: N802
         """Streams the way to an image with the content of one and the style of others, then the image."""
@@ -157,8 +156,8 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             ends_early=request.HasField("result_before_deadline"),
         )
         with self._worker.admission.place(place):
-            call = await self._in_pool(partial(stylize_requests.stylize_call, request, repository, self._settings))
-            await stylize_stream.answer(call, place, self._worker, self._in_pool, context)
+            call = await self._pool.run(partial(stylize_requests.stylize_call, request, repository, self._settings))
+            await stylize_stream.answer(call, place, self._worker, self._leaving, context)
 
     async def ListModels(  # noqa: N802
         self, request: model_pb2.ListModelsRequest, context: Context
@@ -197,5 +196,5 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         pass_seconds = self._worker.calibrations[model].pass_seconds if model is not None else 0.0
         return Place(priority, current_call.get().tenant, deadline, ends_early, seconds, pass_seconds)
 
-    async def _in_pool(self, function: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+    async def _leaving(self, function: Callable[[], Result]) -> Result:
+        return await self._pool.run(function, leaves=True)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, TypeVar
 
 import numpy.typing as npt
@@ -21,12 +22,15 @@ from gradserve_server.scheduling.worker import Worker
 
 Result = TypeVar("Result")
 
-FRAMES_PER_SECOND = 500
-"""Frames told of all jobs together, at most. A GPU takes hundreds of steps a second of each of many jobs, and to tell
-of all takes the interpreter from the thread that takes them."""
+FRAMES_PER_SECOND = 250
+"""Frames told of all jobs together, at most, for long. A GPU takes hundreds of steps a second of each of many jobs, and
+to tell of all takes the interpreter from the thread that takes them."""
+
+SAVED_SECONDS = 0.2
+"""A job that told little may tell more at once, up to what it might have told in so long."""
 
 _told: "set[Latest]" = set()
-"""Whose frames are being told. Of the event loop."""
+"""Whose frames are being told. Of the event loop; others count them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,25 +87,32 @@ class Latest:
         self._newest: Frame | None = None
         self._pictured: Frame | None = None
         self._coming: _Coming | None = None
+        self._due = -inf
         self._started = time.monotonic()
 
     def put(self, progress: Progress) -> None:
         """Takes a progress off the device and puts it in the place of what was not read. Never waits for a reader.
 
-        What a GPU is still at is shown once the next comes. One that is not finite is left out: the program is about to
-        say that it diverged.
+        Of more than may be told only pictures and the last step are taken. What a GPU is still at is shown once another
+        comes. One that is not finite is left out: the program is about to say that it diverged.
         """
-        coming = _Coming(
-            progress.step,
-            progress.step_count,
-            None if progress.value is None else Leaving(progress.value),
-            None if progress.preview is None else Leaving(progress.preview),
-            time.monotonic() - self._started,
-        )
-        last, self._coming = self._coming, None if coming.here else coming
-        for one in (last, coming):
-            if one is not None and one is not self._coming:
-                self._show(one)
+        now = time.monotonic()
+        last, self._coming = self._coming, None
+        if now >= self._due or progress.preview is not None or progress.step == progress.step_count:
+            self._due = max(self._due, now - SAVED_SECONDS) + len(_told) / FRAMES_PER_SECOND
+            if last is not None:
+                self._show(last)
+            last = _Coming(
+                progress.step,
+                progress.step_count,
+                None if progress.value is None else Leaving(progress.value),
+                None if progress.preview is None else Leaving(progress.preview),
+                now - self._started,
+            )
+        if last is not None and last.here:
+            self._show(last)
+        else:
+            self._coming = last
 
     def _show(self, coming: "_Coming") -> None:
         try:
@@ -163,17 +174,13 @@ async def followed(worker: Worker, job: Job[Result], deliver: Callable[[Frame], 
 async def handed_on(
     future: "Future[Outcome[Result]]", frames: Latest, deliver: Callable[[Frame], Awaitable[None]]
 ) -> Outcome[Result]:
-    """Hands frames of a job to `deliver` until it ends, no more than its part of all, and returns its outcome.
-
-    As `followed`.
-    """
+    """Hands frames of a job to `deliver` until it ends and returns its outcome. As `followed`."""
     ended = asyncio.wrap_future(future)
     ended.add_done_callback(lambda done: frames.close())
     _told.add(frames)
     try:
         while (frame := await frames.take()) is not None:
             await deliver(frame)
-            await asyncio.wait((ended,), timeout=len(_told) / FRAMES_PER_SECOND)
         return await ended
     finally:
         _told.discard(frames)

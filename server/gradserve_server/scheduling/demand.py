@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from gradserve_server.autograd.answer import Answer, join
@@ -42,7 +43,7 @@ class Demand:
     answered: int = 0
     parts: dict[int, tuple[Answer, ...]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def row_count(self) -> int:
         """Number of rows."""
         return len(self.queries[0].rows)

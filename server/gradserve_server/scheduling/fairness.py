@@ -8,7 +8,7 @@ from collections import Counter
 
 
 class Fairness:
-    """The times of tenants that have live programs. Belongs to one thread."""
+    """The times of tenants that have live programs. For one thread at a time."""
 
     def __init__(self) -> None:
         self._times: dict[str, float] = {}
@@ -16,7 +16,7 @@ class Fairness:
         self._now = 0.0
 
     def time(self, tenant: str) -> float:
-        """Returns a live tenant's time, in seconds of device time."""
+        """Returns a live tenant's time, in seconds of what is shared."""
         return self._times[tenant]
 
     def enter(self, tenant: str) -> None:

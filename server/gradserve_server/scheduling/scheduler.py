@@ -124,6 +124,9 @@ class Scheduler:
             beside: The pass that the other lane is at, which is left its part of the rows; None for a pause.
             most_rows: How many to take at most, where both begin together and the other has its part.
         """
+        if not self._interactive_runs:
+            # Asked after each program of a pass of iterative ones.
+            return None
         self._drop_abandoned()
         ready = self._ready()
         urgent = [demand for demand in ready if demand.run.job.priority is Priority.INTERACTIVE]

@@ -53,7 +53,9 @@ async def _ratio(address: str, steps: int, size: int, turns: int) -> float:
         async def at_once() -> None:
             await asyncio.gather(*map(job, range(JOBS)))
 
+        # Each way once unmeasured: a device makes ready for passes of a kind where they are first asked for.
         await job(0)
+        await at_once()
         ratios = []
         for _ in range(turns):
             seconds = []

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
+from math import isfinite
 from typing import Any
 
 import numpy.typing as npt
@@ -68,12 +69,20 @@ def by_image(numbers: Sequence[float], like: Tensor) -> float | Tensor:
     return on_device(numbers, like).view(-1, *[1] * (like.ndim - 1))
 
 
-def is_flat(values: Sequence[Tensor]) -> bool:
-    """Says whether the last values are equal, nearly. Waits for the device."""
-    if len(values) < FLAT_STEPS:
-        return False
-    recent = torch.stack(list(values[-FLAT_STEPS:]))
-    return bool(recent.max() - recent.min() <= FLAT_CHANGE * recent.abs().max())
+def reason_to_end(values: Sequence[Tensor], state: Tensor) -> StopReason | None:
+    """Looks at the values of some steps and at what the last led to. Waits for the device, once.
+
+    Returns:
+        That it diverged, that it is flat, or None to go on.
+    """
+    recent = values[-FLAT_STEPS:]
+    finite = torch.isfinite(state).all()
+    *numbers, state_is_finite = torch.stack([*recent, finite.to(recent[0])]).tolist()
+    if not state_is_finite or not all(map(isfinite, numbers)):
+        return StopReason.DIVERGED
+    if len(numbers) == FLAT_STEPS and max(numbers) - min(numbers) <= FLAT_CHANGE * max(map(abs, numbers)):
+        return StopReason.FLAT
+    return None
 
 
 def finite_start(values: Sequence[Tensor]) -> npt.NDArray[Any]:

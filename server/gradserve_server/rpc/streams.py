@@ -87,6 +87,7 @@ class Latest:
         self._newest: Frame | None = None
         self._pictured: Frame | None = None
         self._coming: _Coming | None = None
+        self._spent: Leaving | None = None
         self._due = -inf
         self._started = time.monotonic()
 
@@ -105,7 +106,7 @@ class Latest:
             last = _Coming(
                 progress.step,
                 progress.step_count,
-                None if progress.value is None else Leaving(progress.value),
+                None if progress.value is None else Leaving(progress.value, self._spent),
                 None if progress.preview is None else Leaving(progress.preview),
                 now - self._started,
             )
@@ -115,6 +116,7 @@ class Latest:
             self._coming = last
 
     def _show(self, coming: "_Coming") -> None:
+        self._spent = coming.value
         try:
             frame = coming.frame()
         except NotFinite:

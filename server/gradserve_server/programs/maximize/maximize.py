@@ -17,7 +17,7 @@ from gradserve_server.programs.ascent import (
     Normalization,
     StopReason,
     finite_start,
-    is_flat,
+    reason_to_end,
     upright,
 )
 from gradserve_server.programs.maximize.constraint import in_range
@@ -167,10 +167,11 @@ def _ascend(
         previews = task.preview_interval_steps and len(values) % task.preview_interval_steps == 0
         yield Progress(len(values), task.total_steps, value, _side_by_side(pixels) if previews else None)
         if step % CHECK_INTERVAL_STEPS == 0 or step == recipe.step_count:
-            if not bool(torch.isfinite(torch.stack(values)).all() & torch.isfinite(parameters).all()):
-                return best, StopReason.DIVERGED
-            if is_flat(values[before:]) and step < recipe.step_count:
-                return pixels, StopReason.FLAT
+            reason = reason_to_end(values[before:], parameters)
+            if reason is StopReason.DIVERGED:
+                return best, reason
+            if reason is StopReason.FLAT and step < recipe.step_count:
+                return pixels, reason
     return pixels, StopReason.COMPLETED
 
 

@@ -17,7 +17,7 @@ from gradserve_server.programs.ascent import (
     Normalization,
     StopReason,
     finite_start,
-    is_flat,
+    reason_to_end,
     upright,
 )
 from gradserve_server.programs.maximize.constraint import in_range
@@ -219,10 +219,11 @@ def _descend(
         preview = in_range(level.shown(image))[0].permute(1, 2, 0) if previews else None
         yield Progress(len(losses), recipe.step_count, loss, preview)
         if step % CHECK_INTERVAL_STEPS == 0 or step == steps:
-            if not bool(torch.isfinite(torch.stack(losses)).all() & torch.isfinite(image).all()):
-                return best, StopReason.DIVERGED
-            if is_flat(losses[before:]) and step < steps:
-                return image, StopReason.FLAT
+            reason = reason_to_end(losses[before:], image)
+            if reason is StopReason.DIVERGED:
+                return best, reason
+            if reason is StopReason.FLAT and step < steps:
+                return image, reason
     return image, StopReason.COMPLETED
 
 

@@ -104,6 +104,7 @@ TABLES: Mapping[str, Callable[[Results], str]] = {
     "throughput": _rows,
     "maximize_jobs": _rows,
     "large_images": _rows,
+    "overload": _rows,
     "gpu": _rows,
     "costs": _costs,
     "peers": _peers,

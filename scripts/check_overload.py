@@ -5,10 +5,10 @@ Goodput stays at 95 % of the knee or more; refusals take less than 50 ms; health
 comes at the knee's rate before and after each overload: where that is less than the knee, the machine was not steady.
 To be run where nothing else runs: it measures time.
 
-It asks for integrated gradients of thirty rows. Such an answer takes the device long beside what a refusal costs the
-processor, which those who ask share here: with eight rows twenty times the knee is four times as many refusals, a tenth
-of two cores. And it takes less than the two seconds in which all must be as before, on two slow cores, too: who comes
-to a full queue has no room before one answer is done.
+It asks for integrated gradients of as many rows as take a second and a quarter. Such an answer takes the device long
+beside what a refusal costs the processor, which those who ask share here: with a quarter of it twenty times the knee is
+four times as many refusals, a tenth of two cores. And it takes less than the two seconds in which all must be as
+before: who comes to a full queue has no room before one answer is done.
 """
 
 import argparse
@@ -16,8 +16,6 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
-
-from gradserve.v1 import explain_pb2
 
 
 def main() -> int:
@@ -30,7 +28,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="duration of each (default %(default)g)")
     parser.add_argument("--knee-seconds", type=float, default=30.0, help="of each rate tried (default %(default)g)")
     parser.add_argument("--timeout", type=float, default=4.2, help="deadline of each request (default %(default)g)")
-    parser.add_argument("--steps", type=int, default=30, help="of integrated gradients, in rows (default %(default)s)")
+    parser.add_argument(
+        "--request-seconds", type=float, default=1.25, help="what a request takes (default %(default)g)"
+    )
     parser.add_argument(
         "--allocator", default=IMAGE, help="to preload; empty for the C library's (default %(default)s)"
     )
@@ -48,11 +48,12 @@ def main() -> int:
 
 
 async def _measure(address: str, process: int, parsed: argparse.Namespace) -> int:
+    from benchmarks.overload import requests_that_take
     from tests.load.checks import report
     from tests.load.overload import asking, at_knee, connect, overload, usual
 
     async with connect(address) as channel:
-        ask = asking(channel, _requests(parsed.steps), parsed.timeout)
+        ask = asking(channel, await requests_that_take(channel, parsed.request_seconds), parsed.timeout)
         normal = await usual(ask, parsed.knee_seconds)
         print(f"knee: {normal.answered:.3f} answers/s; idle, the slowest answer took {normal.seconds * 1000:.0f} ms")
         checks = []
@@ -66,12 +67,6 @@ async def _measure(address: str, process: int, parsed: argparse.Namespace) -> in
             checks += found.checks(normal)
             before = after
     return report(checks)
-
-
-def _requests(steps: int) -> list[explain_pb2.ExplainRequest]:
-    from benchmarks.photograph import jpegs, request
-
-    return [request("integrated_gradients", encoded, step_count=steps) for encoded in jpegs("coffee")]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ SHORTEST = {
     "worker_profile": ["--seconds=2"],
     "maximize_jobs": ["--steps=2", "--turns=1"],
     "company": ["--rate=2", "--requests=4", "--turns=1", "--only", "6 Stylize, 128 px"],
+    "overload": ["--request-seconds=0.2", "--seconds=1", "--knee-seconds=1"],
     "costs": ["--seconds=0", "--methods", "saliency", "grad_cam", "attention_rollout"],
     "gpu": ["--device=cpu", "--steps=2", "--turns=1", "--repeats=1", "--only"],
     "versions": [str(ROOT), "--seconds=0.2", "--turns=1", "--methods", "saliency"],

@@ -35,6 +35,8 @@ class Pool:
         self._running: Counter[str] = Counter()
         self._waiting: dict[Kind, deque[Task]] = {}
         """By tenant, and whether they come or leave."""
+        self._owed = 0
+        """Threads that found nobody who might have one."""
 
     async def run(self, function: Callable[[], Result], *, leaves: bool = False) -> Result:
         """Runs a function of the current call in a thread, once it is its tenant's turn, and returns what it does.
@@ -52,27 +54,28 @@ class Pool:
         return await asyncio.wrap_future(future)
 
     def _serve(self) -> None:
-        """Runs whatever is next until nothing is, in one of the threads: who ends asks nobody for more."""
-        tenant, seconds = None, 0.0
-        while True:
-            with self._lock:
-                if tenant is not None:
-                    self._note(tenant, seconds)
-                kind = self._next()
-                if kind is None:
-                    return
-                tenant = kind[0]
-                self._running[tenant] += 1
-                future, function = self._taken(kind)
-            begun = time.monotonic()
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(function())
-                except BaseException as error:
-                    future.set_exception(error)
-            seconds = time.monotonic() - begun
-            # Not to keep a picture while nothing is to be done.
-            del future, function
+        """Runs what is next, in one of the threads: once for each function, in whatever order."""
+        with self._lock:
+            kind = self._next()
+            if kind is None:
+                self._owed += 1
+                return
+            tenant = kind[0]
+            self._running[tenant] += 1
+            future, function = self._taken(kind)
+        begun = time.monotonic()
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+        with self._lock:
+            self._note(tenant, time.monotonic() - begun)
+            owed = self._owed > 0
+            self._owed -= owed
+        if owed:
+            # Behind what else the threads are asked for.
+            self._executor.submit(self._serve)
 
     def _next(self) -> Kind | None:
         """Returns who is next, if anybody may have another thread."""

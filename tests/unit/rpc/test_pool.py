@@ -59,6 +59,20 @@ async def test_one_thread_is_never_a_tenant_s_that_has_all_others(executor: Thre
     await asyncio.gather(*much)
 
 
+async def test_what_else_the_threads_are_asked_for_has_its_turn_however_many_come(executor: ThreadPoolExecutor) -> None:
+    pool, ends = Pool(executor, 2), asyncio.Event()
+
+    async def ask_on(tenant: str) -> None:
+        while not ends.is_set():
+            await asked(pool, tenant, lambda: time.sleep(0.002))
+
+    flood = [asyncio.ensure_future(ask_on(tenant)) for tenant in "aaaabbbb"]
+    await asyncio.sleep(0.02)
+    await asyncio.wait_for(asyncio.get_running_loop().run_in_executor(executor, lambda: None), 10)
+    ends.set()
+    await asyncio.gather(*flood)
+
+
 async def test_turns_are_of_time_not_of_pictures(executor: ThreadPoolExecutor) -> None:
     pool, order = Pool(executor, 1), []
 
@@ -100,8 +114,10 @@ async def test_callers_who_go_while_they_wait_or_are_served_lose_no_thread(execu
                 await asyncio.sleep(0)
         await asyncio.wait(tasks)
     # Threads may still be at what nobody waits for.
-    executor.shutdown()
-    assert (pool._running.total(), pool._waiting, pool._fairness._live.total()) == (0, {}, 0)
+    async with asyncio.timeout(30):
+        while pool._waiting or pool._running:
+            await asyncio.sleep(0.01)
+    assert pool._fairness._live.total() == 0
 
 
 async def test_who_sends_large_pictures_has_nobody_else_wait_for_all_of_them(tmp_path: Path) -> None:

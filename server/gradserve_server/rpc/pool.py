@@ -80,6 +80,8 @@ class Pool:
                 future.set_result(function())
             except BaseException as error:
                 future.set_exception(error)
+        # The error's traceback has this frame: what it had of the request would wait for the collector.
+        del future, function
         with self._lock:
             self._note(tenant, time.monotonic() - begun)
             owed = self._owed > 0

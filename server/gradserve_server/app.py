@@ -88,7 +88,8 @@ class Server:
         self.operations_port = 0
         self.page: Page | None = None
         self._settings = settings
-        # One thread for each core: what runs in it is Pillow and numpy, which release the interpreter's lock.
+        # One thread for each core, because what runs in it is Pillow and numpy, which release the interpreter's lock, and
+        # one that a tenant who has those does not get.
         threads = 1 + (os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="imaging")
         self._rollout = Rollout(

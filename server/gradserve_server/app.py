@@ -88,7 +88,7 @@ class Server:
         self.operations_port = 0
         self.page: Page | None = None
         self._settings = settings
-        # One thread for each core, because what runs in it is Pillow and numpy, which release the interpreter's lock, and
+        # One for each core, because what runs in them is Pillow and numpy, which release the interpreter's lock, and
         # one that a tenant who has those does not get.
         threads = 1 + (os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="imaging")

@@ -31,7 +31,7 @@ from gradserve_server.observability.metrics import Metrics
 from gradserve_server.observability.tracing import Tracing
 from gradserve_server.rpc.answer_cache import AnswerCache
 from gradserve_server.rpc.credentials import CertificateFiles, RotatedCertificates
-from gradserve_server.rpc.endpoint import Endpoint
+from gradserve_server.rpc.endpoint import Endpoint, new_server
 from gradserve_server.rpc.interceptors import Interceptor
 from gradserve_server.rpc.pool import Pool
 from gradserve_server.rpc.servicer import ExplainerService
@@ -175,14 +175,14 @@ class Server:
         )
 
     def _service_server(self) -> aio.Server:
-        server = aio.server(interceptors=[self._interceptor], options=_options(self._settings))
+        server = new_server([self._interceptor], _options(self._settings))
         explainer_service_pb2_grpc.add_ExplainerServiceServicer_to_server(self._servicer, server)
         self._health.add_to(server)
         reflection.enable_server_reflection((SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME), server)
         return server
 
     def _operations_server(self) -> aio.Server:
-        server = aio.server(options=[_NO_REUSE])
+        server = new_server(options=[_NO_REUSE])
         self._health.add_to(server)
         channelz.add_channelz_servicer(server)
         return server

@@ -7,7 +7,15 @@ import pytest
 from tests.faults.resources import held, let_go, until
 from tests.property.asking import usual_answers
 from tests.property.pictures import files
-from tests.property.wire import STRANGE, connected, conversation, request_for, said_to, say_many
+from tests.property.wire import (
+    STRANGE,
+    connected,
+    conversation,
+    request_for,
+    said_to,
+    say_many,
+    waited_for_apart,
+)
 from tests.serving import sample
 from tests.small import small_server
 
@@ -42,6 +50,11 @@ def test_the_same_bytes_undamaged_are_a_request(server: Server) -> None:
     with connected(server.port) as connection:
         connection.sendall(sound)
         until(lambda: sample(server, "grpc_server_handled_total", **EXPLAINED) > answered, "the answer")
+
+
+def test_no_call_of_a_method_apart_is_waited_for(server: Server) -> None:
+    """`rpc/endpoint.new_server` says why not."""
+    assert not waited_for_apart()
 
 
 async def test_a_path_that_cannot_be_read_ends_no_other_call_and_no_server(server: Server) -> None:

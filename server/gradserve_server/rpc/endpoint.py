@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import grpc
 from grpc import aio
@@ -18,6 +19,20 @@ LAST_ANSWER_SECONDS = 3600.0
 log = logging.getLogger(__name__)
 
 
+def new_server(
+    interceptors: Sequence[aio.ServerInterceptor] | None = None, options: Sequence[tuple[str, Any]] | None = None
+) -> aio.Server:
+    """Makes a server that asks gRPC for the next call of any method, and not for the next of each method apart.
+
+    Generated code registers methods, and grpc.aio then asks for a call of each ahead (grpcio 1.85.3). When its loop
+    ends by an error, it frees the memory of what was asked for, and the core writes there when the server stops:
+    whatever lies there by then is damaged, and the process crashes some time later.
+    """
+    server = aio.server(interceptors=interceptors, options=options)
+    server.add_registered_method_handlers = lambda service_name, method_handlers: None  # type: ignore[method-assign]
+    return server
+
+
 class Endpoint:
     """A gRPC server and its addresses.
 
@@ -26,7 +41,7 @@ class Endpoint:
     who sent them. So another server takes the same addresses at once; callers see that theirs was not, and try again.
 
     Args:
-        made: Makes a server with all its handlers.
+        made: Makes a server with all its handlers, a `new_server`.
         renewals: Where to count.
         lost: Called when no other server can be had: the process should end.
     """

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gradserve_server.autograd.objective import Objective, Outputs
+
 
 def _present(tensor: Tensor | None, what: str) -> Tensor:
     if tensor is None:
@@ -40,6 +42,10 @@ class Answer:
     def logits(self) -> Tensor:
         """Logits, [rows, classes]; of a stylizer its pictures, [rows, 3, height, width]."""
         return _present(self._logits, "logits")
+
+    def of(self, objective: Objective) -> Tensor:
+        """Returns another objective of each row, [rows], of the logits and layers that the query asked for."""
+        return objective(Outputs(self._logits, self.activations))
 
 
 def join(parts: Sequence[Answer]) -> Answer:

@@ -8,8 +8,8 @@ from gradserve_server.autograd.program import Program, ask
 from gradserve_server.autograd.query import Query
 from gradserve_server.programs.explain.baseline import gaussian_blur
 from gradserve_server.programs.explain.limits import check_above, check_range
-from gradserve_server.programs.explain.method import Attribution, GradientMethod, Subject, settle
-from gradserve_server.programs.explain.path import MOST_STEPS, approximation_error, blocks, score_changes
+from gradserve_server.programs.explain.method import Attribution, GradientMethod, Subject
+from gradserve_server.programs.explain.path import MOST_STEPS, approximation_error, blocks, settled_changes
 from gradserve_server.programs.explain.reduction import ChannelReduction
 
 
@@ -41,8 +41,9 @@ class BlurIg(GradientMethod):
         return self.step_count
 
     def attribute(self, subject: Subject) -> Program[Attribution]:
-        """Asks for the gradients on the path, from the image to the blur, in blocks, and for the scores at the ends."""
-        subject = yield from settle(subject)
+        """Asks for the scores at the ends, then for the gradients on the path, the image first, in blocks."""
+        blurred = gaussian_blur(subject.rows, self.max_sigma_px)
+        subject, changes, scales = yield from settled_changes(subject, [blurred])
         values = torch.zeros_like(subject.rows[0])
         sharpest = subject.rows
         for block in blocks(self.step_count):
@@ -53,5 +54,4 @@ class BlurIg(GradientMethod):
             answer = yield from ask(Query((points[:-1] + points[1:]) / 2, subject.target))
             values += ((points[:-1] - points[1:]) * answer.gradient).sum(0)
             sharpest = points[-1:]
-        changes, scales = yield from score_changes(subject, [sharpest])
         return Attribution(values, approximation_error(values.sum(), changes[0], scales[0]))

@@ -13,7 +13,7 @@ from gradserve_server.programs.explain.baseline import Baseline, Black, White
 from gradserve_server.programs.explain.limits import check_count, check_range
 from gradserve_server.programs.explain.method import Attribution, GradientMethod, Subject, settle
 from gradserve_server.programs.explain.noise import MOST_SAMPLES, noisy_copies
-from gradserve_server.programs.explain.path import MOST_BASELINES, approximation_error, blocks, score_changes
+from gradserve_server.programs.explain.path import MOST_BASELINES, approximation_error, blocks, settled_changes
 from gradserve_server.programs.explain.reduction import ChannelReduction
 
 
@@ -66,7 +66,7 @@ class GradientShap(GradientMethod):
         if self.noise_sigma > 0:
             # What adds up then is the score of the noisy images, which is not what is asked.
             return Attribution(values)
-        changes, scales = yield from score_changes(subject, baselines)
+        _, changes, scales = yield from settled_changes(subject, baselines)
         return Attribution(values, approximation_error(values.sum(), changes.mean(), scales.mean()))
 
 

@@ -10,8 +10,8 @@ from gradserve_server.autograd.program import Program, ask, together
 from gradserve_server.autograd.query import Query
 from gradserve_server.programs.explain.baseline import Baseline, Black
 from gradserve_server.programs.explain.limits import check_above, check_count, check_range
-from gradserve_server.programs.explain.method import Attribution, GradientMethod, Subject, settle
-from gradserve_server.programs.explain.path import MOST_BASELINES, MOST_STEPS, approximation_error, score_changes
+from gradserve_server.programs.explain.method import Attribution, GradientMethod, Subject
+from gradserve_server.programs.explain.path import MOST_BASELINES, MOST_STEPS, approximation_error, settled_changes
 from gradserve_server.programs.explain.reduction import ChannelReduction
 
 
@@ -60,9 +60,8 @@ class GuidedIg(GradientMethod):
 
     def attribute(self, subject: Subject) -> Program[Attribution]:
         """Asks for one gradient after the other, from all baselines side by side."""
-        subject = yield from settle(subject)
         starts = [baseline.rows(subject) for baseline in self.baselines]
-        changes, scales = yield from score_changes(subject, starts)
+        subject, changes, scales = yield from settled_changes(subject, starts)
         found = yield from together(*(self._along(subject, start) for start in starts))
         values = torch.stack([attribution.values for attribution in found])
         errors = approximation_error(values.sum((1, 2, 3)), changes, scales)

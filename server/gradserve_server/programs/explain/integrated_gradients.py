@@ -10,14 +10,14 @@ from gradserve_server.autograd.program import Program, ask
 from gradserve_server.autograd.query import Query
 from gradserve_server.programs.explain.baseline import Baseline, Black
 from gradserve_server.programs.explain.limits import check_count, check_range
-from gradserve_server.programs.explain.method import Attribution, GradientMethod, Subject, settle
+from gradserve_server.programs.explain.method import Attribution, GradientMethod, Subject
 from gradserve_server.programs.explain.path import (
     MOST_BASELINES,
     MOST_STEPS,
     approximation_error,
     blocks,
     gauss_legendre,
-    score_changes,
+    settled_changes,
 )
 from gradserve_server.programs.explain.reduction import ChannelReduction
 
@@ -51,10 +51,9 @@ class IntegratedGradients(GradientMethod):
         return self.step_count * len(self.baselines)
 
     def attribute(self, subject: Subject) -> Program[Attribution]:
-        """Asks for the gradients at the nodes, one baseline after the other, and for the scores at the ends."""
-        subject = yield from settle(subject)
+        """Asks for the scores at the ends, then for the gradients at the nodes, one baseline after the other."""
         starts = [baseline.rows(subject) for baseline in self.baselines]
-        changes, scales = yield from score_changes(subject, starts)
+        subject, changes, scales = yield from settled_changes(subject, starts)
         values = torch.zeros_like(subject.rows[0])
         totals = []
         for start in starts:

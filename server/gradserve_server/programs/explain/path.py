@@ -1,6 +1,7 @@
 """Paths from a baseline to the image: what integrated gradients and its relatives share."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,21 +27,26 @@ def gauss_legendre(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy((nodes + 1) / 2).to(like), torch.from_numpy(weights / 2).to(like)
 
 
-def score_changes(subject: Subject, starts: Sequence[Tensor]) -> Program[tuple[Tensor, Tensor]]:
-    """Asks how much the score changes from each of `starts` to the image.
+def settled_changes(subject: Subject, starts: Sequence[Tensor]) -> Program[tuple[Subject, Tensor, Tensor]]:
+    """Settles the target on the image, and asks how much the score changes from each of `starts` to it.
+
+    In one step, and with one forward of the image: which class is meant is known before the scores are read.
 
     Args:
-        subject: The image; its target is settled.
+        subject: The image.
         starts: Baselines, [1, 3, height, width] each.
 
     Returns:
-        The changes, [starts], and the scale of the scores they are differences of, [starts].
+        The subject with its target settled, the changes, [starts], and the scale of the scores they are differences of,
+        [starts].
     """
-    image, baselines = yield from ask_all(
-        Query(subject.rows, subject.target, gradient=False),
-        Query(torch.cat(list(starts)), subject.target, gradient=False),
-    )
-    return image.value - baselines.value, torch.maximum(image.value.abs(), baselines.value.abs())
+    layers, logits = tuple(sorted(subject.target.layers)), subject.target.needs_logits
+    ends = (subject.rows, torch.cat(list(starts)))
+    answers = yield from ask_all(*(Query(rows, capture=layers, logits=logits) for rows in ends))
+    if subject.target.ranked:
+        subject = replace(subject, target=subject.target.settled(answers[0].logits[0]))
+    image, baselines = (answer.of(subject.target) for answer in answers)
+    return subject, image - baselines, torch.maximum(image.abs(), baselines.abs())
 
 
 def approximation_error(total: Tensor, change: Tensor, scale: Tensor) -> Tensor:

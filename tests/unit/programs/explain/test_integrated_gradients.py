@@ -16,7 +16,7 @@ from tests.unit.programs.explain.properties import (
 )
 from torch import Tensor, nn
 
-from gradserve_server.autograd.objective import class_score
+from gradserve_server.autograd.objective import class_score, ranked_class_score
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.baseline import Black, Blurred, Image, Mean, White
 from gradserve_server.programs.explain.input_x_gradient import InputXGradient
@@ -50,6 +50,17 @@ def test_agrees_with_the_sum_written_out() -> None:
     mean = sum(weight / 2 * gradient for weight, gradient in zip(weights, gradients, strict=True))
     found = attributed(small_model(), IntegratedGradients(step_count=40), rows)
     assert relative(found.values, ((rows + 1) * mean)[0]) < 1e-9
+
+
+def test_the_forward_that_scores_the_image_settles_its_class() -> None:
+    model, rows = small_model(), image()
+    method = IntegratedGradients(step_count=4)
+    driven = drive(model, method.attribute(subject_of(rows, ranked_class_score(1))))
+    assert driven.passes == [(2, 1), (4, 1)], "image and baseline, then the steps"
+    second = int(model.folded.module(rows)[0].argsort(descending=True)[1])
+    told = answer_to(model, method.attribute(subject_of(rows, class_score(second))))
+    assert (driven.results[0].values == told.values).all()
+    assert driven.results[0].approximation_error == told.approximation_error
 
 
 def test_several_baselines_are_averaged_and_so_are_their_errors() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,8 +24,12 @@ def blocks(count: int, size: int = BLOCK) -> Iterator[slice]:
 
 def gauss_legendre(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Returns nodes and weights of the Gauss-Legendre rule on 0..1, in the type of `like`."""
-    nodes, weights = np.polynomial.legendre.leggauss(count)
+    nodes, weights = _leggauss(count)
     return torch.from_numpy((nodes + 1) / 2).to(like), torch.from_numpy(weights / 2).to(like)
+
+
+# They are eigenvalues: of a thousand nodes a tenth of a second for each request.
+_leggauss = lru_cache(maxsize=16)(np.polynomial.legendre.leggauss)
 
 
 def settled_changes(subject: Subject, starts: Sequence[Tensor]) -> Program[tuple[Subject, Tensor, Tensor]]:

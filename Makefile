@@ -26,8 +26,9 @@ demo: $(INSTALLED) ## Explain two photographs with a real model; writes demo/ind
 serve: $(INSTALLED) ## Run a server; LISTEN and METRICS give its addresses.
 	$(BIN)/gradserve-server serve --listen $(LISTEN) --metrics $(METRICS)
 
+# In two processes, because much of it waits. Folders in their order, so that the files of few and long tests come first.
 test: $(INSTALLED) ## Run the tests.
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 $(VENV)/.installed-deploy: $(INSTALLED)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[server,cli,dev,deploy]'

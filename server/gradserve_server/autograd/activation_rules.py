@@ -8,7 +8,8 @@ the rectifier's input, and miss functional rectifiers.
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from typing import Any, cast
+from math import inf
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradserve_server.autograd.propagation import Propagation
 from gradserve_server.autograd.query import ActivationRule, Rule
+from gradserve_server.models.kernels import through_rectifier
 from gradserve_server.models.padding import kernels_read
 from gradserve_server.models.rectifiers import rectification
 
@@ -68,10 +70,7 @@ class RowRules:
 
     def backward(self, gradient: Tensor, output: Tensor, ceiling: float | None) -> Tensor:
         """Returns the gradient with respect to a rectifier's input, given the one with respect to its output."""
-        if ceiling is None:
-            result = torch.ops.aten.threshold_backward(gradient, output, 0)
-        else:
-            result = torch.ops.aten.hardtanh_backward(gradient, output, 0, ceiling)
+        result = through_rectifier(gradient, output, inf if ceiling is None else ceiling)
         stretches = self._sweeps[self.sweep]
         if stretches and len(gradient) != self._row_count:
             raise RuntimeError("a rectifier does not keep the rows in its first dimension")
@@ -82,7 +81,7 @@ class RowRules:
                 result[rows] = _redirected(gradient[rows], output[rows], result[rows], ceiling)
             else:
                 torch.clamp(gradient[rows], min=0, out=result[rows])
-        return cast("Tensor", result)
+        return result
 
 
 def _joined(stretches: Iterable[tuple[slice, ActivationRule]]) -> list[tuple[slice, ActivationRule]]:

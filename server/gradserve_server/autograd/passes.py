@@ -228,8 +228,7 @@ class _Launched:
 def _launched(model: Model, key: PassKey, bundles: Sequence[Bundle]) -> _Launched:
     sizes = [bundle.row_count for bundle in bundles]
     rules = RowRules(sum(sizes), [_rules_of_sweep(bundles, sizes, sweep) for sweep in range(key.sweeps)])
-    rows = torch.cat([bundle.rows for bundle in bundles]) if len(bundles) > 1 else bundles[0].rows
-    leaf = rows.detach().requires_grad_() if key.sweeps and key.root is None else rows
+    leaf = _joined([bundle.rows for bundle in bundles], model)
     recorder = Recorder(
         layers=_layers(bundles),
         roots=frozenset(filter(None, _all_roots(bundles))),
@@ -237,11 +236,18 @@ def _launched(model: Model, key: PassKey, bundles: Sequence[Bundle]) -> _Launche
         replaced=_replaced(bundles, sizes),
     )
     reader = AttentionReader(_fusions(bundles, _stretches(sizes)))
-    numbers = _as_they_come(model, rows, (values for bundle in bundles for values in bundle.replaced.values()))
+    numbers = _as_they_come(model, leaf, (values for bundle in bundles for values in bundle.replaced.values()))
+    if key.sweeps and key.root is None:
+        leaf.requires_grad_()
     with torch.set_grad_enabled(key.sweeps > 0):
         forward = model.arithmetic.forward(model.device)
         with rules.applied(), reader if reader.found else nullcontext(), forward, numbers:
-            logits = recorder.forward(key.network, _copied(leaf, model))
+            line = model.line(key.network)
+            if line is not None and line.takes(leaf, recorder.layers):
+                logits = recorder.along(line, leaf)
+            else:
+                # A copy, because a model may change its input in place.
+                logits = recorder.forward(key.network, leaf.clone() if leaf.requires_grad else leaf)
     return _Launched(leaf, logits, recorder.activations, rules, reader)
 
 
@@ -289,9 +295,13 @@ def _as_they_come(model: Model, rows: Tensor, replaced: Iterable[Tensor]) -> Abs
     return nullcontext() if ordinary else BaseTorchFunctionMode()
 
 
-def _copied(rows: Tensor, model: Model) -> Tensor:
-    """Returns a copy, because a model may change its input in place; images as its convolutions want them."""
-    return rows.clone(memory_format=model.memory_format) if rows.ndim == 4 else rows.clone()
+def _joined(parts: Sequence[Tensor], model: Model) -> Tensor:
+    """Returns a copy of all rows; images as the model's convolutions want them, which is as they come."""
+    first = parts[0]
+    order = model.memory_format if first.ndim == 4 else torch.contiguous_format
+    shape = (sum(map(len, parts)), *first.shape[1:])
+    whole = torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=order)
+    return torch.cat([part.detach() for part in parts], out=whole)
 
 
 def _stretches(sizes: Sequence[int]) -> list[slice]:

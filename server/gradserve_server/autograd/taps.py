@@ -11,10 +11,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from gradserve_server.models.straight_line import StraightLine, Tap
 from gradserve_server.models.views import view
-
-Tap = Callable[[Tensor], Tensor | None]
-"""Called with a layer's output; what it returns, if anything, takes the output's place."""
 
 
 def tapped(module: nn.Module, taps: Mapping[str, Tap]) -> nn.Module:
@@ -57,11 +55,22 @@ class Recorder:
         self._to_end = to_end
         self._replaced = replaced
 
+    @property
+    def layers(self) -> frozenset[str]:
+        """Layers to record."""
+        return self._layers
+
     def forward(self, module: nn.Module, rows: Tensor) -> Tensor | None:
         """Runs `module` and returns its logits, or None if it stopped before them."""
-        view = tapped(module, {name: self._tap(name) for name in self._layers})
+        return self._recorded(lambda taps: tapped(module, taps)(rows))
+
+    def along(self, line: StraightLine, rows: Tensor) -> Tensor | None:
+        """Does so without the modules."""
+        return self._recorded(lambda taps: line.run(rows, taps))
+
+    def _recorded(self, run: Callable[[Mapping[str, Tap]], Tensor]) -> Tensor | None:
         try:
-            logits: Tensor = view(rows)
+            logits = run({name: self._tap(name) for name in self._layers})
         except _Stop:
             return None
         if missing := self._layers - set(self.activations):

@@ -8,16 +8,16 @@ comes in.
 Whoever gives operations rules sees the convolution and the rectifier as they were.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.overrides import has_torch_function_unary
 
-from gradserve_server.models.kernels import Geometry, Kernel, Pair
+from gradserve_server.models.chains import Call, Chain, Kept
+from gradserve_server.models.kernels import Geometry, Kernel, Pair, through_rectifier
 from gradserve_server.models.padding import PaddingInside
 from gradserve_server.models.pointwise import Pointwise, measured
 from gradserve_server.models.views import view
@@ -76,12 +76,14 @@ class _Done(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Does what a frozen convolution and the rectifier behind it do.
+    """Does what a frozen convolution and the rectifier behind it do. A link of chains, where rows are plain.
 
     Args:
         convolution: A `Conv2d` that pads with zeros, or what took its place.
         rectifier: One that `ceiling` knows; None for a convolution that has none.
     """
+
+    fresh: ClassVar[bool] = True
 
     def __init__(self, convolution: nn.Module, rectifier: nn.Module | None = None) -> None:
         super().__init__()
@@ -95,16 +97,51 @@ class Convolution(nn.Module):
         self._fewest = 2 if isinstance(convolution, Pointwise) and matrices else 1
         self._always = None if isinstance(convolution, PaddingInside) else self._kernel(convolution)
 
+    @property
+    def fewest(self) -> int:
+        """Number of rows from which on the one call is the fastest."""
+        return self._fewest
+
     def forward(self, rows: Tensor) -> Tensor:
         """Returns the outputs for [rows, channels, height, width]."""
-        kernel = None
-        if _is_plain(rows) and len(rows) >= self._fewest:
-            kernel = self._always or self._inside(rows)
+        if not is_plain(rows) or len(rows) < self._fewest:
+            return self._apart(rows)
+        values = {0: rows}
+        Chain((Call(self, (0,), 1),), (0,), (1,))(values)
+        return values[1]
+
+    def value(self, *inputs: Tensor) -> Tensor:
+        """Returns the outputs for the one input, plain rows."""
+        (rows,) = inputs
+        kernel = self._always or self._inside(rows)
+        return self._apart(rows) if kernel is None else kernel(rows)
+
+    def recorded(self, *inputs: Tensor) -> tuple[Tensor, Kept, Any]:
+        """Returns them, what their gradient needs, and the kernel with the size of what was convolved."""
+        (rows,) = inputs
+        kernel = self._always or self._inside(rows)
         if kernel is None:
-            return cast("Tensor", self.rectifier(self.convolution(rows)))
-        if rows.requires_grad and torch.is_grad_enabled():
-            return cast("Tensor", _Convolved.apply(rows, kernel))
-        return kernel(rows)
+            return self._apart(rows), (rows,), None
+        output = kernel(rows)
+        kept = (output if kernel.ceiling is not None else None, rows if kernel.needs_rows else None)
+        return output, kept, (kernel, rows.shape[2:])
+
+    def gradients(self, kept: Kept, noted: Any, arriving: Tensor, *, owned: bool) -> Sequence[Tensor]:
+        """Returns the gradient with respect to the one input."""
+        if noted is None:
+            (rows,) = kept
+            assert rows is not None
+            with torch.enable_grad():
+                leaf = rows.detach().requires_grad_()
+                return torch.autograd.grad(self._apart(leaf), leaf, arriving)
+        rectified, rows = kept
+        kernel, size = noted
+        if rectified is not None:
+            arriving = through_rectifier(arriving, rectified, kernel.ceiling, in_place=owned)
+        return (kernel.gradient(arriving, size, rows),)
+
+    def _apart(self, rows: Tensor) -> Tensor:
+        return cast("Tensor", self.rectifier(self.convolution(rows)))
 
     def _kernel(self, found: Any) -> Kernel:
         padding = cast("Pair", found.padding) if isinstance(found, nn.Conv2d) else (0, 0)
@@ -125,8 +162,8 @@ class Convolution(nn.Module):
         return self._kernels[key]
 
 
-def _is_plain(rows: Tensor) -> bool:
-    """Whether nobody gives operations on rows rules, and they are what kernels take."""
+def is_plain(rows: Tensor) -> bool:
+    """Returns whether nobody gives operations on rows rules, and they are what kernels take."""
     # First, because a mode is asked about each look at a tensor.
     return (
         not has_torch_function_unary(rows)
@@ -134,25 +171,3 @@ def _is_plain(rows: Tensor) -> bool:
         and rows.ndim == 4
         and not torch.is_autocast_enabled("cpu")
     )
-
-
-class _Convolved(torch.autograd.Function):
-    # What was rectified says where it passes: between 0 and the ceiling.
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, kernel: Kernel) -> Tensor:
-        output = kernel(rows)
-        ctx.kernel, ctx.size = kernel, rows.shape[2:]
-        rectified = output if kernel.ceiling is not None else None
-        ctx.save_for_backward(rectified, rows if kernel.needs_rows else None)
-        return output
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        rectified, rows = ctx.saved_tensors
-        kernel: Kernel = ctx.kernel
-        if kernel.ceiling == inf:
-            gradient = torch.ops.aten.threshold_backward(gradient, rectified, 0)
-        elif kernel.ceiling is not None:
-            gradient = torch.ops.aten.hardtanh_backward(gradient, rectified, 0, kernel.ceiling)
-        return kernel.gradient(gradient, ctx.size, rows), None

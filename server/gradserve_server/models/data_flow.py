@@ -14,13 +14,10 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gradserve_server.models.operations import KEEPING_FINITE, operation
+from gradserve_server.models.operations import KEEPING_FINITE, LOOKS, operation
 from gradserve_server.models.rectifiers import rectification
 
 _NORMS = (nn.BatchNorm2d, BatchNormAct2d)
-
-_LOOKS = frozenset(("get", "dim", "size", "numel", "stride", "is_contiguous", "is_floating_point"))
-"""What asks a tensor about its shape or type and reads no values."""
 
 
 @dataclass(eq=False)
@@ -92,7 +89,7 @@ class DataFlow(TorchFunctionMode):
         options = kwargs or {}
         result = func(*args, **options)
         name = operation(func)
-        if name in _LOOKS:
+        if name in LOOKS:
             return result
         call = self._call(func, args, options, result)
         for known in self._calls:

@@ -17,6 +17,8 @@ from gradserve_server.models.convolutions import ceiling, laid_out
 from gradserve_server.models.data_flow import DataFlow
 from gradserve_server.models.padding import PaddingInside, padding_outside
 from gradserve_server.models.pointwise import Pointwise, pointwise
+from gradserve_server.models.straight_line import StraightLine
+from gradserve_server.models.tracing import straight_line
 from gradserve_server.models.views import view
 
 log = logging.getLogger(__name__)
@@ -30,10 +32,12 @@ class Folded:
         module: The network, a view of the one it was made of.
         layers: Names of layers whose outputs are not what they were: those that return what a folded convolution does,
             or one that rectifies.
+        line: The same without the modules, where it can be had.
     """
 
     module: nn.Module
     layers: frozenset[str] = frozenset()
+    line: StraightLine | None = None
 
 
 def fold(module: nn.Module, sample: Tensor) -> Folded:
@@ -66,7 +70,7 @@ def fold(module: nn.Module, sample: Tensor) -> Folded:
     if not difference <= torch.finfo(after.dtype).eps ** 0.5:
         log.warning("folding would change the logits by %.1e of their range: left out", difference)
         return Folded(module)
-    return Folded(folded, layers)
+    return Folded(folded, layers, straight_line(folded, sample))
 
 
 def _for_cpu(module: nn.Module, sample: Tensor) -> tuple[nn.Module, frozenset[str]]:

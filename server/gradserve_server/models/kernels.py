@@ -49,6 +49,23 @@ class _LaidOut:
         return cast("Tensor", torch.ops.mkldnn._convolution_pointwise(rows, *self._options))
 
 
+def through_rectifier(arriving: Tensor, rectified: Tensor, ceiling: float, *, in_place: bool = False) -> Tensor:
+    """Returns the gradient with respect to what was rectified.
+
+    Args:
+        arriving: With respect to what the rectifier returned.
+        rectified: What it returned, which says where it passes: between 0 and the ceiling.
+        ceiling: Infinity where there is none.
+        in_place: Whether the gradient may take the place of the one that arrives.
+    """
+    aten, into = torch.ops.aten, {"grad_input": arriving} if in_place else {}
+    if ceiling == inf:
+        operation = aten.threshold_backward.grad_input if in_place else aten.threshold_backward.default
+        return cast("Tensor", operation(arriving, rectified, 0, **into))
+    operation = aten.hardtanh_backward.grad_input if in_place else aten.hardtanh_backward.default
+    return cast("Tensor", operation(arriving, rectified, 0, ceiling, **into))
+
+
 @dataclass(eq=False)
 class Kernel:
     """A convolution of [rows, channels, height, width], and the rectifier behind it, on a CPU in float32.
@@ -78,7 +95,7 @@ class Kernel:
         return self._backward is None
 
     def gradient(self, arriving: Tensor, size: Pair, rows: Tensor | None) -> Tensor:
-        """Returns the gradient with respect to what was convolved.
+        """Returns the gradient with respect to what was convolved, in memory of its own.
 
         Args:
             arriving: With respect to what the convolution returned, before it was rectified.

@@ -16,6 +16,7 @@ from gradserve_server.models.operations import Operations
 from gradserve_server.models.precision import Precision
 from gradserve_server.models.preprocessing import Preprocessing
 from gradserve_server.models.rectifiers import Rectifiers
+from gradserve_server.models.straight_line import StraightLine
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,10 @@ class Model:
     def network(self, layers: AbstractSet[str]) -> nn.Module:
         """Returns the network to run when these layers are read: the folded one, unless it changes one of them."""
         return self.module if self.folded.layers & layers else self.folded.module
+
+    def line(self, network: nn.Module) -> StraightLine | None:
+        """Returns what does the same as one of its networks without the modules, where it can be had."""
+        return self.folded.line if network is self.folded.module else None
 
     @property
     def is_stylizer(self) -> bool:

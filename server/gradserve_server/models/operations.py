@@ -57,6 +57,9 @@ KEEPING_FINITE = (
 ) - {"exp", "log", "sqrt", "half"}
 """What makes finite values of finite ones, but for an overflow."""
 
+LOOKS = frozenset(("get", "dim", "size", "numel", "stride", "is_contiguous", "is_floating_point"))
+"""What asks a tensor about its shape or type and reads no values."""
+
 
 def operation(function: Any) -> str:
     """Returns the name of a torch function without the underscores of its in-place and operator forms.

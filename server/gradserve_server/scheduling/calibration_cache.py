@@ -58,7 +58,8 @@ class CalibrationCache:
     def _path(self, model: Model) -> Path:
         size = (model.preprocessing.height, model.preprocessing.width)
         facts = (
-            *(model.version, model.architecture, model.precision, size, len(model.layers), len(model.folded.layers)),
+            *(model.version, model.architecture, model.precision, size, len(model.layers)),
+            *(len(model.folded.layers), model.folded.line is not None),
             *(str(model.device), _device_name(model.device), self._threads, torch.__version__),
         )
         return self._folder / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.json"

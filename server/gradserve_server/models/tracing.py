@@ -1,0 +1,296 @@
+"""Networks read as straight lines, off the data of forwards.
+
+So any way of writing a network is understood that does the same for all images. What differs between images of
+different sizes or numbers is noticed, and so is what cannot be said in calls that change nothing that they are given:
+such a network runs module by module.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from copy import copy
+from dataclasses import replace
+from math import inf
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from gradserve_server.models.chains import Call, Link
+from gradserve_server.models.convolutions import Convolution, ceiling
+from gradserve_server.models.links import Adding, Rectifying
+from gradserve_server.models.operations import LOOKS, operation
+from gradserve_server.models.readout import noise
+from gradserve_server.models.rectifiers import rectification
+from gradserve_server.models.straight_line import Piece, Place, StraightLine
+
+log = logging.getLogger(__name__)
+
+_OTHER = 32
+"""By how many pixels images of the second forward are larger."""
+
+
+class _Unclear(Exception):
+    """A network does what no straight line does."""
+
+
+def straight_line(network: nn.Module, sample: Tensor) -> StraightLine | None:
+    """Returns a network as a straight line; None where it has no convolutions that are links, or is none.
+
+    Args:
+        network: The network, frozen and in evaluation mode, and shared with nobody yet.
+        sample: Two rows or more, of noise.
+    """
+    convolutions = [module for module in network.modules() if isinstance(module, Convolution)]
+    if not convolutions:
+        return None
+    known = _Known(network)
+    try:
+        with torch.no_grad():
+            line = _read(network, known, sample)
+            if not _same(line, network, known, _larger(sample)):
+                if not _same(line, network, known, torch.cat([sample, sample[:1]])):
+                    raise _Unclear("it depends on the number of rows")
+                line = replace(line, size=tuple(sample.shape[2:]))
+        _check(line, network, sample)
+    except _Unclear as unclear:
+        log.info("the network runs module by module: %s", unclear)
+        return None
+    return replace(line, fewest=max(convolution.fewest for convolution in convolutions))
+
+
+class _Known:
+    """What is no value of a forward, but what it is done with: the same in each."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.constants = {id(tensor) for tensor in (*network.parameters(), *network.buffers())}
+        self._aside: dict[nn.Module, nn.Module] = {}
+
+    def aside(self, module: nn.Module) -> nn.Module:
+        """Returns a module that puts aside what `module` may put in the place of its input."""
+        if not getattr(module, "inplace", False):
+            return module
+        if module not in self._aside:
+            self._aside[module] = copy(module)
+            self._aside[module].__dict__["inplace"] = False
+        return self._aside[module]
+
+
+class _Trace(TorchFunctionMode):
+    """Writes down the calls of one forward.
+
+    Attributes:
+        calls: The calls.
+        layers: Places of outputs by the names of modules, in the order in which they were ready.
+    """
+
+    def __init__(self, network: nn.Module, known: _Known, rows: Tensor) -> None:
+        super().__init__()
+        self.calls: list[Call | Piece] = []
+        self.layers: dict[str, int] = {}
+        self._network = network
+        self._known = known
+        self._rows = rows
+        self._places = {id(rows): 0}
+        # Alive, so that no other tensor has its identity.
+        self._tensors = [rows]
+        self._inside: list[tuple[nn.Module, list[int]]] = []
+        self._runs: Counter[str] = Counter()
+
+    def run(self) -> int:
+        """Runs the network on the rows, and returns the place of the output."""
+        handles = [
+            handle
+            for name, module in self._network.named_modules()
+            for handle in (
+                module.register_forward_pre_hook(self._enter, with_kwargs=True),
+                module.register_forward_hook(
+                    lambda module, args, kwargs, output, name=name: self._leave(name, module, args, kwargs, output),
+                    with_kwargs=True,
+                ),
+            )
+        ]
+        try:
+            with self:
+                output = self._network(self._rows)
+        finally:
+            for handle in handles:
+                handle.remove()
+        self.layers = {name: place for name, place in self.layers.items() if self._runs[name] == 1}
+        return self._place(output)
+
+    def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._inside or _is_leaf(module):
+            self._inside.append((module, _versions((args, kwargs))))
+
+    def _leave(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if self._inside:
+            _, versions = self._inside.pop()
+            if self._inside:
+                return
+            self._note_module(module, args, kwargs, output, versions)
+        self._runs[name] += 1
+        # Not where others have run since: they read what the layer returned, whoever taps it.
+        if name and isinstance(output, Tensor) and self._places.get(id(output)) == len(self.calls):
+            self.layers[name] = len(self.calls)
+
+    def _note_module(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, versions: list[int]
+    ) -> None:
+        given = _tensors((args, kwargs))
+        if any(output is tensor for tensor in given) and _versions((args, kwargs)) == versions:
+            return
+        rectifies = None if isinstance(module, Convolution) else ceiling(module)
+        if isinstance(module, Convolution) or rectifies is not None:
+            link: Link = module if isinstance(module, Convolution) else Rectifying(cast("float", rectifies))
+            self._note(link, given, output)
+        else:
+            self._note_piece(self._known.aside(module), args, kwargs, output)
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = kwargs or {}
+        if self._inside:
+            return func(*args, **options)
+        given = _tensors((args, options))
+        versions = [tensor._version for tensor in given]
+        result = func(*args, **options)
+        name = operation(func)
+        if name in LOOKS:
+            return result
+        changed = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
+        if any(result is tensor for tensor in given) and not changed:
+            return result
+        if any(tensor is not result for tensor in changed):
+            raise _Unclear(f"{name} changes what it is given")
+        rectified = rectification(func, args, options)
+        if rectified is not None:
+            self._note(Rectifying(inf if rectified.ceiling is None else rectified.ceiling), [rectified.input], result)
+        elif name in ("add", "iadd") and not options and self._are_alike(args):
+            self._note(Adding(), given, result)
+        elif changed:
+            raise _Unclear(f"{name} changes what it is given")
+        else:
+            self._note_piece(func, args, options, result)
+        return result
+
+    def _are_alike(self, args: tuple[Any, ...]) -> bool:
+        """Whether these are two values of one shape and type."""
+        match args:
+            case (Tensor() as first, Tensor() as second):
+                known = id(first) in self._places and id(second) in self._places
+                return known and first.shape == second.shape and first.dtype is second.dtype
+        return False
+
+    def _note(self, link: Link, inputs: Iterable[Tensor], output: Any) -> None:
+        places = tuple(self._place(tensor) for tensor in inputs)
+        self.calls.append(Call(link, places, self._new(output)))
+
+    def _note_piece(self, function: Any, args: tuple[Any, ...], options: Mapping[str, Any], output: Any) -> None:
+        arguments = self._with_places(args)
+        named = {name: self._with_places(option) for name, option in options.items()}
+        self.calls.append(Piece(function, arguments, named, self._new(output)))
+
+    def _with_places(self, argument: Any) -> Any:
+        if isinstance(argument, Tensor):
+            return argument if id(argument) in self._known.constants else Place(self._place(argument))
+        if type(argument) in (tuple, list):
+            return type(argument)(self._with_places(entry) for entry in argument)
+        return argument
+
+    def _place(self, tensor: Any) -> int:
+        if not isinstance(tensor, Tensor) or id(tensor) not in self._places:
+            raise _Unclear("something is made of what no call returned")
+        return self._places[id(tensor)]
+
+    def _new(self, output: Any) -> int:
+        if not isinstance(output, Tensor):
+            raise _Unclear("a call returns something else than a tensor")
+        place = len(self.calls) + 1
+        self._places[id(output)] = place
+        self._tensors.append(output)
+        return place
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    if isinstance(module, Convolution):
+        return True
+    of_torch = type(module).__module__.startswith("torch.nn.modules.")
+    return of_torch and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+
+
+def _tensors(argument: Any) -> list[Tensor]:
+    if isinstance(argument, Tensor):
+        return [argument]
+    if isinstance(argument, dict):
+        argument = list(argument.values())
+    if isinstance(argument, (tuple, list)):
+        return [tensor for entry in argument for tensor in _tensors(entry)]
+    return []
+
+
+def _versions(argument: Any) -> list[int]:
+    return [tensor._version for tensor in _tensors(argument)]
+
+
+def _read(network: nn.Module, known: _Known, rows: Tensor) -> StraightLine:
+    trace = _Trace(network, known, rows.clone(memory_format=torch.preserve_format))
+    output = trace.run()
+    return StraightLine(tuple(trace.calls), output, trace.layers)
+
+
+def _same(line: StraightLine, network: nn.Module, known: _Known, rows: Tensor) -> bool:
+    """Whether a network makes the same calls for other rows."""
+    try:
+        return _read(network, known, rows) == line
+    except _Unclear:
+        raise
+    except Exception:
+        # Networks do not tell what images they cannot take: any error can mean that.
+        return False
+
+
+def _larger(sample: Tensor) -> Tensor:
+    height, width = (length + _OTHER for length in sample.shape[2:])
+    return noise(sample.new_empty(len(sample) + 1, sample.shape[1], height, width))
+
+
+def _check(line: StraightLine, network: nn.Module, sample: Tensor) -> None:
+    """Checks that a line returns what the network does, layers and gradient included.
+
+    Raises:
+        _Unclear: It does not, or it cannot be differentiated.
+    """
+    expected: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
+    handles = [
+        network.get_submodule(name).register_forward_hook(
+            lambda _module, _args, output, name=name: expected.update({name: output.detach().clone()})
+        )
+        for name in line.layers
+    ]
+    with torch.enable_grad():
+        leaves = [sample.detach().clone().requires_grad_() for _ in range(2)]
+        try:
+            logits = network(leaves[0].clone())
+        finally:
+            for handle in handles:
+                handle.remove()
+        weights = torch.linspace(-1, 1, logits[0].numel(), dtype=logits.dtype).reshape(logits[0].shape)
+        taps = {name: lambda output, name=name: found.update({name: output.detach().clone()}) for name in line.layers}
+        outputs = line.run(leaves[1], taps)
+        gradients = [
+            torch.autograd.grad((whole * weights).sum(), leaf)[0]
+            for whole, leaf in zip((logits, outputs), leaves, strict=True)
+        ]
+    pairs = {"the output": (outputs.detach(), logits.detach()), "the gradient": (gradients[1], gradients[0])}
+    pairs |= {name: (found[name], expected[name]) for name in line.layers}
+    for what, (value, other) in pairs.items():
+        largest = float(other.abs().max())
+        if value.shape != other.shape or not float((value - other).abs().max()) <= largest * _ROUNDING:
+            raise _Unclear(f"{what} is another")
+
+
+_ROUNDING = torch.finfo(torch.float32).eps ** 0.5

@@ -1,0 +1,235 @@
+"""Networks as straight lines: the values, layers and gradients of the modules, in networks as people write them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from tests.driving import model_of, with_gradient
+from torch import Tensor, nn
+
+from gradserve_server.autograd.objective import class_score
+from gradserve_server.autograd.passes import Bundle, Chunk, run
+from gradserve_server.autograd.query import Query
+from gradserve_server.autograd.taps import tapped
+from gradserve_server.models.chains import Call
+from gradserve_server.models.folding import Folded, fold
+from gradserve_server.models.links import Adding, Rectifying
+from gradserve_server.models.model import Model
+from gradserve_server.models.straight_line import Piece, StraightLine
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet18": lambda: torchvision.models.resnet18(num_classes=10),
+    "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(num_classes=10),
+    "mobilenet_v3_small": lambda: torchvision.models.mobilenet_v3_small(num_classes=10),
+    "squeezenet1_1": lambda: torchvision.models.squeezenet1_1(num_classes=10),
+    "vgg11_bn": lambda: torchvision.models.vgg11_bn(num_classes=10),
+    "googlenet": lambda: torchvision.models.googlenet(num_classes=10, aux_logits=False, init_weights=False),
+    "timm resnet26d": lambda: timm.create_model("resnet26d", num_classes=10),
+    "timm efficientnet_lite0": lambda: timm.create_model("tf_efficientnet_lite0", num_classes=10),
+    "timm seresnet18": lambda: timm.create_model("seresnet18", num_classes=10),
+}
+
+
+class Network(nn.Module):
+    """A convolution, something, a convolution, and logits."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.between = between
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.second(self.between(self.first(rows))).mean((2, 3))
+
+
+def frozen(module: nn.Module) -> nn.Module:
+    return module.eval().requires_grad_(False)
+
+
+def noise(count: int = 2, size: int = 64) -> Tensor:
+    values = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(2))
+    return values.contiguous(memory_format=torch.channels_last)
+
+
+def line_of(network: nn.Module) -> StraightLine | None:
+    return fold(frozen(network), noise()).line
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_outputs_layers_and_gradients_are_those_of_the_modules(name: str) -> None:
+    torch.manual_seed(0)
+    model = model_of(NETWORKS[name]())
+    line, network = model.folded.line, model.folded.module
+    assert line is not None
+    assert any(isinstance(call, Call) for call in line.calls)
+    # Of another number and size than it was read from.
+    rows = noise(3, 80)
+    found: dict[str, Tensor] = {}
+    expected: dict[str, Tensor] = {}
+
+    def noting(values: dict[str, Tensor]) -> dict[str, Callable[[Tensor], None]]:
+        return {name: lambda output, name=name: values.update({name: output.detach().clone()}) for name in line.layers}
+
+    taps, others = noting(found), noting(expected)
+    assert line.takes(rows, line.layers.keys())
+    mine = with_gradient(lambda leaf: line.run(leaf, taps), rows)
+    theirs = with_gradient(lambda leaf: tapped(network, others)(leaf.clone()), rows)
+    for one, other in zip(mine, theirs, strict=True):
+        close(one, other)
+    assert found.keys() == expected.keys()
+    # What returns its input as it is comes too late where others have read that.
+    assert {layer.kind for layer in model.layers if layer.name not in line.layers} <= {"Identity"}
+    for layer, output in expected.items():
+        close(found[layer], output)
+    with torch.no_grad():
+        close(line.run(rows, {}), network(rows))
+
+
+def test_the_embedded_network_is_one_chain_and_a_head(embedded: Model) -> None:
+    line = embedded.folded.line
+    assert line is not None
+    assert line.size is None
+    assert set(line.layers) == {layer.name for layer in embedded.layers}
+    kinds = [type(call) for call in line.calls]
+    # Forty-nine convolutions and nine sums; then the pooling, the flattening and the classifier.
+    assert kinds == [Call] * 58 + [Piece] * 3
+    with torch.profiler.profile() as profile:
+        with_gradient(lambda rows: line.run(rows, {}), noise(2, 224))
+    counted = {event.key: event.count for event in profile.key_averages()}
+    assert counted["_Chained"] == counted["_ChainedBackward"] == 1
+    # Rectifiers' gradients are written over those that arrive at them, and no sum takes new memory backward.
+    assert "aten::hardtanh" not in counted
+    assert "aten::hardtanh_backward" in counted
+
+
+@pytest.mark.parametrize("root", ["layer1", "layer2.0.conv2", "layer3.1.bn1", "layer4.0", "avgpool"])
+def test_gradients_with_respect_to_layers_count_every_reader(root: str) -> None:
+    torch.manual_seed(0)
+    model = model_of(torchvision.models.resnet18(num_classes=10))
+    apart = Folded(model.folded.module, model.folded.layers)
+    rows = noise(3)
+    queries = [
+        Query(rows, class_score(index), root=layer, capture=("layer2", root))
+        for index, layer in ((1, root), (2, "layer3"))
+    ]
+    bundles = [Bundle((Chunk(query, 0, 3),)) for query in queries]
+    for mine, theirs in zip(run(model, bundles), run(replace(model, folded=apart), bundles), strict=True):
+        close(mine[0].gradient, theirs[0].gradient)
+        for layer, output in theirs[0].activations.items():
+            close(mine[0].activations[layer], output)
+
+
+def test_several_sweeps_go_back_through_the_same_chain() -> None:
+    torch.manual_seed(0)
+    model = model_of(torchvision.models.resnet18(num_classes=10))
+    rows = noise()
+    queries = [Query(rows, class_score(index)) for index in (1, 2, 1)]
+    together = run(model, [Bundle(tuple(Chunk(query, 0, 2) for query in queries))])[0]
+    for query, answer in zip(queries, together, strict=True):
+        ((alone,),) = run(model, [Bundle((Chunk(query, 0, 2),))])
+        close(answer.gradient, alone.gradient)
+
+
+def test_what_is_done_in_place_is_done_aside() -> None:
+    def busy(rows: Tensor) -> Tensor:
+        rows += rows.flip(1)
+        F.relu(rows, inplace=True)
+        kept = rows.clamp(0, 2)
+        return F.silu(kept) + kept
+
+    line = line_of(Network(busy))
+    assert line is not None
+    links = [call.link for call in line.calls if isinstance(call, Call)]
+    assert Rectifying(float("inf")) in links
+    assert Rectifying(2.0) in links
+    assert links.count(Adding()) == 2
+    rows = noise()
+    before = rows.clone()
+    with_gradient(lambda leaf: line.run(leaf, {}), rows)
+    assert torch.equal(rows, before)
+
+
+def _writes_a_part(rows: Tensor) -> Tensor:
+    rows[:, 0] = 0
+    return rows
+
+
+def _writes_to_a_view(rows: Tensor) -> Tensor:
+    kept = rows.flatten(2)
+    rows += rows.flip(1)
+    return rows + kept.view(rows.shape)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        _writes_a_part,
+        _writes_to_a_view,
+        lambda rows: rows.mul_(2),
+        lambda rows: rows + torch.rand(1),
+        lambda rows: sum(rows.chunk(2, 1)).repeat(1, 2, 1, 1),
+        lambda rows: rows.view(2, 8, *rows.shape[2:]) if len(rows) == 2 else rows,
+        lambda rows: rows * len(rows),
+    ],
+)
+def test_what_no_line_says_is_left_to_the_modules(between: Any) -> None:
+    assert line_of(Network(between)) is None
+
+
+def test_of_another_size_where_that_is_something_else() -> None:
+    line = line_of(Network(lambda rows: rows * (1 if rows.shape[-1] == 64 else 2)))
+    assert line is not None
+    assert line.size == (64, 64)
+    assert line.takes(noise(5), set())
+    assert not line.takes(noise(5, 96), set())
+
+
+def test_a_layer_that_others_read_meanwhile_is_no_layer_of_the_line() -> None:
+    class Late(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.other = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            found = self.inner(rows)
+            self.side = self.other(found)
+            return found
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.late = Late()
+
+        def forward(self, rows: Tensor) -> Tensor:
+            return (self.late(rows) + self.late.side).mean((2, 3))
+
+    line = line_of(Whole())
+    assert line is not None
+    assert "late.inner" in line.layers
+    # Whoever replaces what it returns does not replace what went to the other convolution.
+    assert "late" not in line.layers
+    assert not line.takes(noise(), {"late"})
+
+
+def test_not_under_modes_nor_in_fewer_bits_nor_of_other_types(embedded: Model) -> None:
+    line = embedded.folded.line
+    assert line is not None
+    rows = noise(2, 224)
+    assert line.takes(rows, {embedded.default_layer})
+    assert not line.takes(rows.double(), set())
+    assert not line.takes(rows, {"nothing"})
+    with torch.overrides.BaseTorchFunctionMode():
+        assert not line.takes(rows, set())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not line.takes(rows, set())

@@ -20,6 +20,7 @@ from gradserve_server.autograd.query import ActivationRule, Rule
 from gradserve_server.models.kernels import through_rectifier
 from gradserve_server.models.padding import kernels_read
 from gradserve_server.models.rectifiers import rectification
+from gradserve_server.models.straight_line import StraightLine
 
 Stretch = tuple[slice, Rule]
 
@@ -67,6 +68,16 @@ class RowRules:
             # The inner one: what it does to its rows is on top of the rectifiers' rules for others.
             context.enter_context(self._propagation)
         return context
+
+    def fit(self, line: StraightLine) -> bool:
+        """Whether they can be followed along a straight line: by `through`, and nothing else."""
+        return not self._propagation.needed and (line.shows_rectifiers or not any(self._sweeps))
+
+    def through(self, arriving: Tensor, rectified: Tensor, ceiling: float, *, in_place: bool = False) -> Tensor:
+        """Returns the gradient with respect to what was rectified, as `models.kernels.Through`."""
+        if not self._sweeps[self.sweep]:
+            return through_rectifier(arriving, rectified, ceiling, in_place=in_place)
+        return self.backward(arriving, rectified, None if ceiling == inf else ceiling)
 
     def backward(self, gradient: Tensor, output: Tensor, ceiling: float | None) -> Tensor:
         """Returns the gradient with respect to a rectifier's input, given the one with respect to its output."""

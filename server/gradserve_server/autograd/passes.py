@@ -239,13 +239,12 @@ def _launched(model: Model, key: PassKey, bundles: Sequence[Bundle]) -> _Launche
     numbers = _as_they_come(model, leaf, (values for bundle in bundles for values in bundle.replaced.values()))
     if key.sweeps and key.root is None:
         leaf.requires_grad_()
-    with torch.set_grad_enabled(key.sweeps > 0):
-        forward = model.arithmetic.forward(model.device)
-        with rules.applied(), reader if reader.found else nullcontext(), forward, numbers:
-            line = model.line(key.network)
-            if line is not None and line.takes(leaf, recorder.layers):
-                logits = recorder.along(line, leaf)
-            else:
+    with torch.set_grad_enabled(key.sweeps > 0), model.arithmetic.forward(model.device), numbers:
+        line = model.line(key.network)
+        if line is not None and not reader.found and rules.fit(line) and line.takes(leaf, recorder.layers):
+            logits = recorder.along(line, leaf, rules.through)
+        else:
+            with rules.applied(), reader if reader.found else nullcontext():
                 # A copy, because a model may change its input in place.
                 logits = recorder.forward(key.network, leaf.clone() if leaf.requires_grad else leaf)
     return _Launched(leaf, logits, recorder.activations, rules, reader)

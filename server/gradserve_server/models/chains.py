@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gradserve_server.models.kernels import Through, through_rectifier
+
 Kept = tuple[Tensor | None, ...]
 """Tensors that a gradient needs."""
 
@@ -32,7 +34,7 @@ class Link(Protocol):
     def recorded(self, *inputs: Tensor) -> tuple[Tensor, Kept, Any]:
         """Returns the output, and what `gradients` is to be given: tensors, and whatever else."""
 
-    def gradients(self, kept: Kept, noted: Any, arriving: Tensor, *, owned: bool) -> Sequence[Tensor]:
+    def gradients(self, kept: Kept, noted: Any, arriving: Tensor, *, owned: bool, through: Through) -> Sequence[Tensor]:
         """Returns the gradients with respect to each input.
 
         Args:
@@ -40,6 +42,7 @@ class Link(Protocol):
             noted: What it returned besides.
             arriving: The gradient with respect to the output.
             owned: Whether that may be written over.
+            through: What passes a rectifier.
         """
 
 
@@ -74,11 +77,11 @@ class Chain:
             if place not in self.outputs:
                 self.last_read[number].append(place)
 
-    def __call__(self, values: dict[int, Any]) -> None:
-        """Adds the outputs to `values`, of which the inputs are read."""
+    def __call__(self, values: dict[int, Any], through: Through = through_rectifier) -> None:
+        """Adds the outputs to `values`, of which the inputs are read; `through` is what passes rectifiers."""
         given = [values[place] for place in self.inputs]
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
-            found = _Chained.apply(self, *given)
+            found = _Chained.apply(self, through, *given)
         else:
             found = self._values(given)
         values.update(zip(self.outputs, found, strict=True))
@@ -95,7 +98,7 @@ class Chain:
 
 class _Chained(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, chain: Chain, *given: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, chain: Chain, through: Through, *given: Tensor) -> tuple[Tensor, ...]:
         values = dict(zip(chain.inputs, given, strict=True))
         differentiable = {place for place, tensor in values.items() if tensor.requires_grad}
         records: list[tuple[Call, slice, Any]] = []
@@ -111,7 +114,7 @@ class _Chained(torch.autograd.Function):
                 tensors += kept
             for place in places:
                 del values[place]
-        ctx.chain, ctx.records, ctx.differentiable = chain, records, differentiable
+        ctx.chain, ctx.through, ctx.records, ctx.differentiable = chain, through, records, differentiable
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         outputs = tuple(values[place] for place in chain.outputs)
@@ -130,11 +133,11 @@ class _Chained(torch.autograd.Function):
             taken = gradients.take(call.output)
             if taken is None:
                 continue
-            found = call.link.gradients(tensors[places], noted, taken[0], owned=taken[1])
+            found = call.link.gradients(tensors[places], noted, taken[0], owned=taken[1], through=ctx.through)
             for place, gradient in zip(call.inputs, found, strict=True):
                 if place in ctx.differentiable:
                     gradients.add(place, gradient, owned=call.link.fresh)
-        return None, *(gradients.at(place) for place in chain.inputs)
+        return None, None, *(gradients.at(place) for place in chain.inputs)
 
 
 class _Gradients:

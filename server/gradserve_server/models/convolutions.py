@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import has_torch_function_unary
 
 from gradserve_server.models.chains import Call, Chain, Kept
-from gradserve_server.models.kernels import Geometry, Kernel, Pair, through_rectifier
+from gradserve_server.models.kernels import Geometry, Kernel, Pair, Through
 from gradserve_server.models.padding import PaddingInside
 from gradserve_server.models.pointwise import Pointwise, measured
 from gradserve_server.models.views import view
@@ -117,28 +117,27 @@ class Convolution(nn.Module):
         return self._apart(rows) if kernel is None else kernel(rows)
 
     def recorded(self, *inputs: Tensor) -> tuple[Tensor, Kept, Any]:
-        """Returns them, what their gradient needs, and the kernel with the size of what was convolved."""
+        """Returns them, what their gradient needs, and the kernel, if one does, with the size of what was convolved."""
         (rows,) = inputs
         kernel = self._always or self._inside(rows)
-        if kernel is None:
-            return self._apart(rows), (rows,), None
-        output = kernel(rows)
-        kept = (output if kernel.ceiling is not None else None, rows if kernel.needs_rows else None)
+        output = self._apart(rows) if kernel is None else kernel(rows)
+        needs_rows = kernel is None or kernel.needs_rows
+        kept = (output if self._ceiling is not None else None, rows if needs_rows else None)
         return output, kept, (kernel, rows.shape[2:])
 
-    def gradients(self, kept: Kept, noted: Any, arriving: Tensor, *, owned: bool) -> Sequence[Tensor]:
+    def gradients(self, kept: Kept, noted: Any, arriving: Tensor, *, owned: bool, through: Through) -> Sequence[Tensor]:
         """Returns the gradient with respect to the one input."""
-        if noted is None:
-            (rows,) = kept
-            assert rows is not None
-            with torch.enable_grad():
-                leaf = rows.detach().requires_grad_()
-                return torch.autograd.grad(self._apart(leaf), leaf, arriving)
         rectified, rows = kept
         kernel, size = noted
         if rectified is not None:
-            arriving = through_rectifier(arriving, rectified, kernel.ceiling, in_place=owned)
-        return (kernel.gradient(arriving, size, rows),)
+            assert self._ceiling is not None
+            arriving = through(arriving, rectified, self._ceiling, in_place=owned)
+        if kernel is not None:
+            return (kernel.gradient(arriving, size, rows),)
+        assert rows is not None
+        with torch.enable_grad():
+            leaf = rows.detach().requires_grad_()
+            return torch.autograd.grad(self.convolution(leaf), leaf, arriving)
 
     def _apart(self, rows: Tensor) -> Tensor:
         return cast("Tensor", self.rectifier(self.convolution(rows)))

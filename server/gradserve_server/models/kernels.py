@@ -5,7 +5,7 @@ which are convolutions as well.
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +47,13 @@ class _LaidOut:
 
     def __call__(self, rows: Tensor) -> Tensor:
         return cast("Tensor", torch.ops.mkldnn._convolution_pointwise(rows, *self._options))
+
+
+class Through(Protocol):
+    """What passes a rectifier on the way back: as `through_rectifier`, or by a rule."""
+
+    def __call__(self, arriving: Tensor, rectified: Tensor, ceiling: float, *, in_place: bool = False) -> Tensor:
+        """Returns the gradient with respect to what was rectified."""
 
 
 def through_rectifier(arriving: Tensor, rectified: Tensor, ceiling: float, *, in_place: bool = False) -> Tensor:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from gradserve_server.models.chains import Kept
-from gradserve_server.models.kernels import through_rectifier
+from gradserve_server.models.kernels import Through
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class Adding:
         """Returns the sum; its gradient needs nothing."""
         return self.value(*inputs), (), None
 
-    def gradients(self, kept: Kept, noted: None, arriving: Tensor, *, owned: bool) -> Sequence[Tensor]:
+    def gradients(
+        self, kept: Kept, noted: None, arriving: Tensor, *, owned: bool, through: Through
+    ) -> Sequence[Tensor]:
         """Returns the gradient that arrives, for both."""
         return arriving, arriving
 
@@ -46,8 +48,10 @@ class Rectifying:
         output = self.value(*inputs)
         return output, (output,), None
 
-    def gradients(self, kept: Kept, noted: None, arriving: Tensor, *, owned: bool) -> Sequence[Tensor]:
+    def gradients(
+        self, kept: Kept, noted: None, arriving: Tensor, *, owned: bool, through: Through
+    ) -> Sequence[Tensor]:
         """Returns the gradient that passes."""
         (rectified,) = kept
         assert rectified is not None
-        return (through_rectifier(arriving, rectified, self.ceiling, in_place=owned),)
+        return (through(arriving, rectified, self.ceiling, in_place=owned),)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gradserve_server.models.chains import Call, Chain
 from gradserve_server.models.convolutions import is_plain
+from gradserve_server.models.kernels import Through, through_rectifier
 
 Tap = Callable[[Tensor], Tensor | None]
 """Called with a layer's output; what it returns, if anything, takes the output's place."""
@@ -80,6 +81,7 @@ class StraightLine:
         layers: Places of outputs of layers, by name.
         size: Height and width of the only images it is known for; None where it is the same for all.
         fewest: Number of rows from which on it is worth while.
+        shows_rectifiers: Whether all rectifiers are links, and none is inside of a piece.
     """
 
     calls: tuple[Call | Piece, ...]
@@ -87,6 +89,7 @@ class StraightLine:
     layers: Mapping[str, int]
     size: tuple[int, ...] | None = None
     fewest: int = 1
+    shows_rectifiers: bool = True
     _parts: Callable[[frozenset[int]], "list[_Part]"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -103,15 +106,23 @@ class StraightLine:
             and layers <= self.layers.keys()
         )
 
-    def run(self, rows: Tensor, taps: Mapping[str, Tap]) -> Tensor:
-        """Returns what the network does for rows that it `takes`, after the taps of layers in their order."""
+    def run(self, rows: Tensor, taps: Mapping[str, Tap], through: Through = through_rectifier) -> Tensor:
+        """Returns what the network does for rows that it `takes`.
+
+        Args:
+            rows: The rows.
+            taps: Those of layers, called in the order in which outputs are ready.
+            through: What passes a rectifier on the way back, where the line shows them.
+        """
         tapped: dict[int, list[Tap]] = {}
         for name, place in self.layers.items():
             if name in taps:
                 tapped.setdefault(place, []).append(taps[name])
         values: dict[int, Any] = {0: rows}
         for part in self._parts(frozenset(tapped)):
-            if part.does is not None:
+            if isinstance(part.does, Chain):
+                part.does(values, through)
+            elif part.does is not None:
                 part.does(values)
             for tap in tapped.get(part.output, ()):
                 replaced = tap(values[part.output])

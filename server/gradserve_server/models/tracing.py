@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from math import inf
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,12 +83,14 @@ class _Trace(TorchFunctionMode):
     Attributes:
         calls: The calls.
         layers: Places of outputs by the names of modules, in the order in which they were ready.
+        shows_rectifiers: Whether no piece has a rectifier inside.
     """
 
     def __init__(self, network: nn.Module, known: _Known, rows: Tensor) -> None:
         super().__init__()
         self.calls: list[Call | Piece] = []
         self.layers: dict[str, int] = {}
+        self.shows_rectifiers = True
         self._network = network
         self._known = known
         self._rows = rows
@@ -141,10 +143,10 @@ class _Trace(TorchFunctionMode):
         given = _tensors((args, kwargs))
         if any(output is tensor for tensor in given) and _versions((args, kwargs)) == versions:
             return
-        rectifies = None if isinstance(module, Convolution) else ceiling(module)
-        if isinstance(module, Convolution) or rectifies is not None:
-            link: Link = module if isinstance(module, Convolution) else Rectifying(cast("float", rectifies))
-            self._note(link, given, output)
+        if isinstance(module, Convolution):
+            self._note(module, given, output)
+        elif (bound := ceiling(module)) is not None:
+            self._note(Rectifying(bound), given, output)
         else:
             self._note_piece(self._known.aside(module), args, kwargs, output)
 
@@ -153,6 +155,9 @@ class _Trace(TorchFunctionMode):
     ) -> Any:
         options = kwargs or {}
         if self._inside:
+            # That of a link is the link's own.
+            if rectification(func, args, options) is not None and not _is_link(self._inside[0][0]):
+                self.shows_rectifiers = False
             return func(*args, **options)
         given = _tensors((args, options))
         versions = [tensor._version for tensor in given]
@@ -221,6 +226,10 @@ def _is_leaf(module: nn.Module) -> bool:
     return of_torch and not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
 
 
+def _is_link(module: nn.Module) -> bool:
+    return isinstance(module, Convolution) or ceiling(module) is not None
+
+
 def _tensors(argument: Any) -> list[Tensor]:
     if isinstance(argument, Tensor):
         return [argument]
@@ -238,7 +247,7 @@ def _versions(argument: Any) -> list[int]:
 def _read(network: nn.Module, known: _Known, rows: Tensor) -> StraightLine:
     trace = _Trace(network, known, rows.clone(memory_format=torch.preserve_format))
     output = trace.run()
-    return StraightLine(tuple(trace.calls), output, trace.layers)
+    return StraightLine(tuple(trace.calls), output, trace.layers, shows_rectifiers=trace.shows_rectifiers)
 
 
 def _same(line: StraightLine, network: nn.Module, known: _Known, rows: Tensor) -> bool:

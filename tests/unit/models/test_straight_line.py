@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from gradserve_server.autograd.objective import class_score
 from gradserve_server.autograd.passes import Bundle, Chunk, run
-from gradserve_server.autograd.query import Query
-from gradserve_server.autograd.taps import tapped
+from gradserve_server.autograd.query import ActivationRule, Query
+from gradserve_server.autograd.taps import Recorder, tapped
 from gradserve_server.models.chains import Call
 from gradserve_server.models.folding import Folded, fold
 from gradserve_server.models.links import Adding, Rectifying
@@ -33,6 +33,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "timm efficientnet_lite0": lambda: timm.create_model("tf_efficientnet_lite0", num_classes=10),
     "timm seresnet18": lambda: timm.create_model("seresnet18", num_classes=10),
 }
+
+RULED = (ActivationRule.DECONVNET, ActivationRule.GUIDED)
 
 
 class Network(nn.Module):
@@ -233,3 +235,46 @@ def test_not_under_modes_nor_in_fewer_bits_nor_of_other_types(embedded: Model) -
         assert not line.takes(rows, set())
     with torch.autocast("cpu", torch.bfloat16):
         assert not line.takes(rows, set())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "timm efficientnet_lite0"])
+def test_rows_follow_their_rules_along_the_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = model_of(NETWORKS[name]())
+    apart = replace(model, folded=Folded(model.folded.module, model.folded.layers))
+    rows = noise(1)
+    bundles = [Bundle((Chunk(Query(rows.clone(), class_score(3), rule=rule), 0, 1),)) for rule in ActivationRule]
+    expected = run(apart, bundles)
+
+    def never(*given: Any) -> None:
+        raise AssertionError("the modules run")
+
+    monkeypatch.setattr(Recorder, "forward", never)
+    found = [answer.gradient for (answer,) in run(model, bundles)]
+    for one, (other,) in zip(found, expected, strict=True):
+        close(one, other.gradient)
+    plain = found[list(ActivationRule).index(ActivationRule.STANDARD)]
+    for rule in RULED:
+        difference = (found[list(ActivationRule).index(rule)] - plain).abs().max()
+        assert difference > 0.1 * plain.abs().max(), rule
+
+
+def test_rules_run_the_modules_where_a_piece_rectifies(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Encoding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 8, 8, stride=8)
+            self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            return self.encoder(self.first(rows).flatten(2).transpose(1, 2)).mean(1)
+
+    torch.manual_seed(0)
+    model = model_of(Encoding())
+    line = model.folded.line
+    assert line is not None
+    assert not line.shows_rectifiers
+    query = Query(noise(1), class_score(3), rule=ActivationRule.GUIDED)
+    apart = replace(model, folded=Folded(model.folded.module))
+    ((found,),), ((expected,),) = (run(one, [Bundle((Chunk(query, 0, 1),))]) for one in (model, apart))
+    close(found.gradient, expected.gradient)

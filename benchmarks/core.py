@@ -67,6 +67,9 @@ def _rows(model: Model, ratio: Callable[[Work, Work], float]) -> list[Row]:
         cam = Query(rows, class_score(0), root=layer, capture=(layer,))
         what = f"Grad-CAM of {count} image(s) / one bare forward of them"
         found.append(Row(what, ratio(passes(cam), forward(count)), "<= 1.15"))
+        if (line := model.folded.line) is not None:
+            along = partial(line.run, rows, {})
+            found.append(Row(f"{what} without the modules", ratio(passes(cam), along), "<= 1.15"))
         if model.device.type == "cuda":
             found.append(Row(f"{what} that is replayed as a graph", ratio(passes(cam), _replayed(forward(count)))))
             for what, query in (("Grad-CAM", cam), ("saliency", Query(rows, class_score(0)))):

@@ -102,6 +102,7 @@ TABLES: Mapping[str, Callable[[Results], str]] = {
     "core": _rows,
     "company": _rows,
     "throughput": _rows,
+    "server_per_core": _rows,
     "maximize_jobs": _rows,
     "large_images": _rows,
     "overload": _rows,

@@ -9,11 +9,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import grpc.aio
 import numpy as np
 
 
@@ -90,13 +91,34 @@ def serving(*options: str, environment: Mapping[str, str] | None = None) -> Iter
 
 
 @contextmanager
-def asked(module: str, *options: str) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
+def servers(count: int, *options: str) -> Iterator[list[Started]]:
+    """Runs several servers that share the cores."""
+    threads = max(1, len(os.sched_getaffinity(0)) // max(1, count))
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(serving(*options, environment={"OMP_NUM_THREADS": str(threads)})) for _ in range(count)
+        ]
+
+
+def in_turns(ports: Iterable[int]) -> grpc.aio.Channel:
+    """Returns a channel to servers on this machine that asks each in turn, as this project's client does."""
+    addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
+    policy = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+    options = [("grpc.service_config", policy), ("grpc.max_receive_message_length", -1)]
+    return grpc.aio.insecure_channel(f"ipv4:{addresses}", options)
+
+
+@contextmanager
+def asked(
+    module: str, *options: str, environment: Mapping[str, str] | None = None
+) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
     """Runs a module that answers each line of JSON by one, and yields the way to ask it."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env=dict(os.environ) | dict(environment or {}),
     )
     assert process.stdin is not None
     assert process.stdout is not None

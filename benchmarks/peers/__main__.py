@@ -1,9 +1,10 @@
 """Throughput against peers: the same model, photograph and cores, concurrency 16, one peer at a time, in turns.
 Whose turn it is not is held: some look for work all the time.
 
-Each peer is started at several settings, and the best counts, for each method apart. Its maps must agree with the
-service's before it is timed. Integrated gradients at equal steps; at equal error, the service takes the fewest steps
-whose completeness error, over several photographs, is not above that of Captum at its steps.
+Each peer is started at several settings, and the best counts, for each method apart; so is the service, for all methods
+together. A peer's maps must agree with the service's before it is timed. Integrated gradients at equal steps; at equal
+error, the service takes the fewest steps whose completeness error, over several photographs, is not above that of
+Captum at its steps.
 """
 
 import argparse
@@ -56,14 +57,17 @@ async def _compared(parsed: argparse.Namespace) -> tuple[list[Row], dict[str, An
     files = jpegs()
     rows: list[Row] = []
     details: dict[str, Any] = {"steps": parsed.steps, "failed": {}, "settings": {}, "rates": {}, "agreement": {}}
-    async with GRADSERVE.running(Settings(), parsed.steps, files[0]) as ours:
+    # One choice for all methods: the server that is compared runs all the time.
+    chosen = (await _tuned(GRADSERVE, files, parsed))[TUNED[0]]
+    details["settings"][GRADSERVE.title] = dict.fromkeys(TUNED, str(chosen))
+    async with GRADSERVE.running(chosen, parsed.steps, files[0]) as ours:
         assert isinstance(ours.connection, Gradserve)
         theirs_error, fewest = await _equal_error(ours.connection, parsed.steps)
         print(
             f"Captum's error at {parsed.steps} steps is {theirs_error:.3g}; the service's is, at {fewest}\n", flush=True
         )
         details |= {"captum_error": theirs_error, "steps_at_equal_error": fewest}
-        fewer = Gradserve(ours.connection.port, fewest)
+        fewer = Gradserve(ours.connection.port, fewest, chosen.workers)
         for name in parsed.only:
             contestant = CONTESTANTS[name]
             try:
@@ -125,8 +129,9 @@ def _row(contestant: Contestant, title: str, ratio: float | None) -> Row:
 
 async def _tuned(contestant: Contestant, files: Sequence[bytes], parsed: argparse.Namespace) -> Mapping[str, Settings]:
     """Returns the best settings for each method."""
+    methods = contestant.bars or TUNED
     if parsed.short or len(contestant.sweep) == 1:
-        return dict.fromkeys(contestant.bars, contestant.sweep[0])
+        return dict.fromkeys(methods, contestant.sweep[0])
     rates: dict[str, dict[Settings, float]] = {method: {} for method in TUNED}
     for settings in contestant.sweep:
         async with contestant.running(settings, parsed.steps, files[0]) as theirs:
@@ -136,7 +141,7 @@ async def _tuned(contestant: Contestant, files: Sequence[bytes], parsed: argpars
             tried = ", ".join(f"{method} {rates[method][settings]:.1f}/s" for method in TUNED)
             print(f"  {contestant.title}, {settings}: {tried}", flush=True)
     best = {method: max(found, key=lambda settings: found[settings]) for method, found in rates.items()}
-    return {method: best.get(method, best[TUNED[0]]) for method in contestant.bars}
+    return {method: best.get(method, best[TUNED[0]]) for method in methods}
 
 
 async def _rate(connection: Connection, method: str, files: Sequence[bytes], seconds: float) -> float:

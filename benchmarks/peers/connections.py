@@ -10,11 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import grpc.aio
 import numpy as np
 import numpy.typing as npt
 from benchmarks.peers.environments import FOLDER
 from benchmarks.photograph import request
+from benchmarks.running import in_turns
 
 from gradserve.v1 import explainer_service_pb2_grpc
 
@@ -29,10 +29,12 @@ class Connection(ABC):
     Args:
         port: Its port.
         steps: Steps of integrated gradients, for a server that takes them with a request.
+        workers: Its processes. Where each has a port of its own, they follow that one.
     """
 
-    def __init__(self, port: int, steps: int) -> None:
+    def __init__(self, port: int, steps: int, workers: int = 1) -> None:
         self.port = port
+        self.workers = workers
         self._steps = steps
 
     @abstractmethod
@@ -45,17 +47,26 @@ class Connection(ABC):
 
 
 class _Grpc(Connection):
-    def __init__(self, port: int, steps: int) -> None:
-        super().__init__(port, steps)
-        unlimited = [("grpc.max_receive_message_length", -1)]
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", unlimited)
+    def __init__(self, port: int, steps: int, workers: int = 1) -> None:
+        super().__init__(port, steps, workers)
+        self.channel = in_turns(self.ports)
+
+    @property
+    def ports(self) -> list[int]:
+        """Where it listens."""
+        return [self.port]
 
     async def close(self) -> None:
         await self.channel.close()
 
 
 class Gradserve(_Grpc):
-    """This project's server."""
+    """This project's server, or several."""
+
+    @property
+    def ports(self) -> list[int]:
+        """One of each server."""
+        return [self.port + number for number in range(self.workers)]
 
     async def ask(self, method: str, encoded: bytes) -> Floats:
         name = method.removesuffix("_captum")
@@ -108,8 +119,8 @@ def _messages() -> Any:
 class Http(Connection):
     """Bytes posted to a path, over connections that are kept."""
 
-    def __init__(self, port: int, steps: int) -> None:
-        super().__init__(port, steps)
+    def __init__(self, port: int, steps: int, workers: int = 1) -> None:
+        super().__init__(port, steps, workers)
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     def path(self, method: str) -> str:

@@ -134,7 +134,7 @@ class Contestant:
                 env=self._environment(interpreter, port, settings, steps),
                 start_new_session=True,
             )
-        connection = self.connection(port, steps)
+        connection = self.connection(port, steps, settings.workers)
         try:
             await _answering(connection, process, encoded, log)
             yield Running(connection, process.pid)
@@ -255,11 +255,11 @@ def _script(name: str) -> tuple[str, ...]:
 GRADSERVE = Contestant(
     "gradserve",
     "gradserve",
-    ("python", "-m", "gradserve_server", "serve", "--listen", "127.0.0.1:{port}", "--metrics", "127.0.0.1:0"),
+    _script("gradserve"),
     connections.Gradserve,
     "",
     {},
-    ONE,
+    (Settings(), Settings(CORES, 1)),
 )
 
 CONTESTANTS = {

@@ -14,6 +14,7 @@ OUT = ROOT / "benchmarks" / "out"
 SHORTEST = {
     "core": [],
     "throughput": ["--seconds=0.2", "--turns=1", "--steps=2", "--concurrencies", "1", "16"],
+    "server_per_core": ["--seconds=0.2", "--turns=1", "--steps=2"],
     "worker_profile": ["--seconds=2"],
     "maximize_jobs": ["--steps=2", "--turns=1"],
     "company": ["--rate=2", "--requests=4", "--turns=1", "--only", "6 Stylize, 128 px"],

@@ -60,6 +60,8 @@ architecture = "python:hanging_network:hanging"
 options = {{ flag = "{flag}" }}
 weights = "w.safetensors"
 class_count = 4
+# As it was, or passes would follow what it called when it was loaded.
+fold = false
 preprocessing = {{ height = 32, width = 32, resize = 32 }}
 """
     )

@@ -58,7 +58,7 @@ class Piece:
 def _filled(argument: Any, values: Mapping[int, Any]) -> Any:
     if isinstance(argument, Place):
         return values[argument.number]
-    if isinstance(argument, (tuple, list)):
+    if type(argument) in (tuple, list):
         return type(argument)(_filled(entry, values) for entry in argument)
     return argument
 

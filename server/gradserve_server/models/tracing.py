@@ -2,12 +2,12 @@
 
 So any way of writing a network is understood that does the same for all images. What differs between images of
 different sizes or numbers is noticed, and so is what cannot be said in calls that change nothing that they are given:
-such a network runs module by module.
+such a network runs module by module. Where it asks for sizes, the line is known for those of one.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from math import inf
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 
 from gradserve_server.models.chains import Call, Link
@@ -46,18 +47,22 @@ def straight_line(network: nn.Module, sample: Tensor) -> StraightLine | None:
     if not convolutions:
         return None
     known = _Known(network)
+    fewest = max(convolution.fewest for convolution in convolutions)
     try:
         with torch.no_grad():
             line = _read(network, known, sample)
-            if not _same(line, network, known, _larger(sample)):
-                if not _same(line, network, known, torch.cat([sample, sample[:1]])):
-                    raise _Unclear("it depends on the number of rows")
+            if not _same(line, network, known, torch.cat([sample, sample[:1]])):
+                raise _Unclear("it does something else for another number of rows")
+            if not _same(line, network, known, sample[:1]):
+                fewest = max(fewest, 2)
+            if line.size is None and not _same(line, network, known, _larger(sample)):
                 line = replace(line, size=tuple(sample.shape[2:]))
         _check(line, network, sample)
-    except _Unclear as unclear:
-        log.info("the network runs module by module: %s", unclear)
+    except Exception as error:
+        # Networks do what they like; module by module they run all the same.
+        log.info("the network runs module by module: %s", error, exc_info=not isinstance(error, _Unclear))
         return None
-    return replace(line, fewest=max(convolution.fewest for convolution in convolutions))
+    return replace(line, fewest=fewest)
 
 
 class _Known:
@@ -84,6 +89,7 @@ class _Trace(TorchFunctionMode):
         calls: The calls.
         layers: Places of outputs by the names of modules, in the order in which they were ready.
         shows_rectifiers: Whether no piece has a rectifier inside.
+        asks_for_sizes: Whether the network, and no module of torch's, asked how large something is.
     """
 
     def __init__(self, network: nn.Module, known: _Known, rows: Tensor) -> None:
@@ -91,14 +97,18 @@ class _Trace(TorchFunctionMode):
         self.calls: list[Call | Piece] = []
         self.layers: dict[str, int] = {}
         self.shows_rectifiers = True
+        self.asks_for_sizes = False
         self._network = network
         self._known = known
         self._rows = rows
         self._places = {id(rows): 0}
+        self._versions = {id(rows): rows._version}
         # Alive, so that no other tensor has its identity.
         self._tensors = [rows]
         self._inside: list[tuple[nn.Module, list[int]]] = []
+        self._entered: list[int] = []
         self._runs: Counter[str] = Counter()
+        self._idle: set[str] = set()
 
     def run(self) -> int:
         """Runs the network on the rows, and returns the place of the output."""
@@ -119,11 +129,21 @@ class _Trace(TorchFunctionMode):
         finally:
             for handle in handles:
                 handle.remove()
-        self.layers = {name: place for name, place in self.layers.items() if self._runs[name] == 1}
-        return self._place(output)
+        place = self._place(output)
+        readers = Counter([place, *(read for call in self.calls for read in call.inputs)])
+        self.layers = {
+            name: place
+            for name, place in self.layers.items()
+            # What returns its input may not be all that reads it.
+            if self._runs[name] == 1 and (name not in self._idle or readers[place] < 2)
+        }
+        return place
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if not self._inside:
+            self._entered.append(len(self.calls))
         if self._inside or _is_leaf(module):
+            self._expect_unchanged(_tensors((args, kwargs)))
             self._inside.append((module, _versions((args, kwargs))))
 
     def _leave(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -133,6 +153,8 @@ class _Trace(TorchFunctionMode):
                 return
             self._note_module(module, args, kwargs, output, versions)
         self._runs[name] += 1
+        if self._entered.pop() == len(self.calls):
+            self._idle.add(name)
         # Not where others have run since: they read what the layer returned, whoever taps it.
         if name and isinstance(output, Tensor) and self._places.get(id(output)) == len(self.calls):
             self.layers[name] = len(self.calls)
@@ -164,7 +186,9 @@ class _Trace(TorchFunctionMode):
         result = func(*args, **options)
         name = operation(func)
         if name in LOOKS:
+            self.asks_for_sizes |= name in ("size", "numel", "stride") or isinstance(result, torch.Size)
             return result
+        self._expect_unchanged(given, versions)
         changed = [tensor for tensor, version in zip(given, versions, strict=True) if tensor._version != version]
         if any(result is tensor for tensor in given) and not changed:
             return result
@@ -189,6 +213,12 @@ class _Trace(TorchFunctionMode):
                 return known and first.shape == second.shape and first.dtype is second.dtype
         return False
 
+    def _expect_unchanged(self, tensors: Sequence[Tensor], versions: Sequence[int] | None = None) -> None:
+        """Checks that nobody wrote to tensors, or to what shares their memory, since a call returned them."""
+        for tensor, version in zip(tensors, versions or _versions(tensors), strict=True):
+            if self._versions.get(id(tensor), version) != version:
+                raise _Unclear("a tensor is read that was written to by way of another")
+
     def _note(self, link: Link, inputs: Iterable[Tensor], output: Any) -> None:
         places = tuple(self._place(tensor) for tensor in inputs)
         self.calls.append(Call(link, places, self._new(output)))
@@ -203,6 +233,8 @@ class _Trace(TorchFunctionMode):
             return argument if id(argument) in self._known.constants else Place(self._place(argument))
         if type(argument) in (tuple, list):
             return type(argument)(self._with_places(entry) for entry in argument)
+        if _tensors(argument):
+            raise _Unclear(f"tensors are given in a {type(argument).__name__}")
         return argument
 
     def _place(self, tensor: Any) -> int:
@@ -215,6 +247,7 @@ class _Trace(TorchFunctionMode):
             raise _Unclear("a call returns something else than a tensor")
         place = len(self.calls) + 1
         self._places[id(output)] = place
+        self._versions[id(output)] = output._version
         self._tensors.append(output)
         return place
 
@@ -247,7 +280,8 @@ def _versions(argument: Any) -> list[int]:
 def _read(network: nn.Module, known: _Known, rows: Tensor) -> StraightLine:
     trace = _Trace(network, known, rows.clone(memory_format=torch.preserve_format))
     output = trace.run()
-    return StraightLine(tuple(trace.calls), output, trace.layers, shows_rectifiers=trace.shows_rectifiers)
+    size = tuple(rows.shape[2:]) if trace.asks_for_sizes else None
+    return StraightLine(tuple(trace.calls), output, trace.layers, size, shows_rectifiers=trace.shows_rectifiers)
 
 
 def _same(line: StraightLine, network: nn.Module, known: _Known, rows: Tensor) -> bool:
@@ -263,7 +297,9 @@ def _same(line: StraightLine, network: nn.Module, known: _Known, rows: Tensor) -
 
 def _larger(sample: Tensor) -> Tensor:
     height, width = (length + _OTHER for length in sample.shape[2:])
-    return noise(sample.new_empty(len(sample) + 1, sample.shape[1], height, width))
+    larger = noise(sample.new_empty(len(sample), sample.shape[1], height, width)).detach()
+    in_last = sample.is_contiguous(memory_format=torch.channels_last)
+    return larger.contiguous(memory_format=torch.channels_last if in_last else torch.contiguous_format)
 
 
 def _check(line: StraightLine, network: nn.Module, sample: Tensor) -> None:
@@ -287,6 +323,8 @@ def _check(line: StraightLine, network: nn.Module, sample: Tensor) -> None:
         finally:
             for handle in handles:
                 handle.remove()
+        if others := _own_gradients(logits):
+            raise _Unclear(f"it has a gradient of its own: {others.pop()}")
         weights = torch.linspace(-1, 1, logits[0].numel(), dtype=logits.dtype).reshape(logits[0].shape)
         taps = {name: lambda output, name=name: found.update({name: output.detach().clone()}) for name in line.layers}
         outputs = line.run(leaves[1], taps)
@@ -300,6 +338,22 @@ def _check(line: StraightLine, network: nn.Module, sample: Tensor) -> None:
         largest = float(other.abs().max())
         if value.shape != other.shape or not float((value - other).abs().max()) <= largest * _ROUNDING:
             raise _Unclear(f"{what} is another")
+
+
+def _own_gradients(output: Tensor) -> set[str]:
+    """Returns the names of functions on the way to an output whose gradients are written in Python, but for chains'."""
+    found: set[str] = set()
+    seen: set[Any] = set()
+    left: list[Any] = [output.grad_fn]
+    while left:
+        node = left.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        left += [before for before, _ in node.next_functions]
+        if isinstance(node, BackwardCFunction) and type(node).__name__ != "_ChainedBackward":
+            found.add(type(node).__name__)
+    return found
 
 
 _ROUNDING = torch.finfo(torch.float32).eps ** 0.5

@@ -41,6 +41,10 @@ class Connection(ABC):
     async def ask(self, method: str, encoded: bytes) -> Floats:
         """Returns the map of a photograph, [224, 224]."""
 
+    async def try_out(self, encoded: bytes) -> None:
+        """Asks it once, in all of its parts; whatever is raised says that it is not ready."""
+        await self.ask("saliency", encoded)
+
     @abstractmethod
     async def close(self) -> None:
         """Ends it."""
@@ -67,6 +71,11 @@ class Gradserve(_Grpc):
     def ports(self) -> list[int]:
         """One of each server."""
         return [self.port + number for number in range(self.workers)]
+
+    async def try_out(self, encoded: bytes) -> None:
+        for port in self.ports:
+            async with in_turns([port]) as channel:
+                await explainer_service_pb2_grpc.ExplainerServiceStub(channel).Explain(request("saliency", encoded))
 
     async def ask(self, method: str, encoded: bytes) -> Floats:
         name = method.removesuffix("_captum")

@@ -167,7 +167,7 @@ async def _answering(connection: Connection, process: "subprocess.Popen[bytes]",
     until = time.monotonic() + START_SECONDS
     while True:
         try:
-            await asyncio.wait_for(connection.ask("saliency", encoded), 30)
+            await asyncio.wait_for(connection.try_out(encoded), 30)
             return
         except Exception as error:
             if process.poll() is not None or time.monotonic() > until:

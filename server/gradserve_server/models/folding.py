@@ -17,8 +17,8 @@ from gradserve_server.models.convolutions import ceiling, laid_out
 from gradserve_server.models.data_flow import DataFlow
 from gradserve_server.models.padding import PaddingInside, padding_outside
 from gradserve_server.models.pointwise import Pointwise, pointwise
+from gradserve_server.models.reading import straight_line
 from gradserve_server.models.straight_line import StraightLine
-from gradserve_server.models.tracing import straight_line
 from gradserve_server.models.views import view
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def _for_cpu(module: nn.Module, sample: Tensor) -> tuple[nn.Module, frozenset[st
     # What was rectified is kept for the gradient. A network that goes on in place on it cannot have that.
     for rectifiers in (pairs, {}):
         found = laid_out(module, rectifiers)
-        if found is not module and _differentiable(found, sample):
+        if found is not module and _differentiable(found, sample[:1]):
             return found, flow.returned_by(rectifiers)
     return module, frozenset()
 

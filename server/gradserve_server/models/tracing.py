@@ -1,71 +1,32 @@
-"""Networks read as straight lines, off the data of forwards.
+"""What one forward of a network calls, written down as a straight line.
 
-So any way of writing a network is understood that does the same for all images. What differs between images of
-different sizes or numbers is noticed, and so is what cannot be said in calls that change nothing that they are given:
-such a network runs module by module. Where it asks for sizes, the line is known for those of one.
+Off the data: so any way of writing a network is understood. What cannot be said in calls that change nothing that they
+are given is noticed.
 """
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
 
 from gradserve_server.models.chains import Call, Link
 from gradserve_server.models.convolutions import Convolution, ceiling
 from gradserve_server.models.links import Adding, Rectifying
 from gradserve_server.models.operations import LOOKS, operation
-from gradserve_server.models.readout import noise
 from gradserve_server.models.rectifiers import rectification
 from gradserve_server.models.straight_line import Piece, Place, StraightLine
 
-log = logging.getLogger(__name__)
 
-_OTHER = 32
-"""By how many pixels images of the second forward are larger."""
-
-
-class _Unclear(Exception):
+class Unclear(Exception):
     """A network does what no straight line does."""
 
 
-def straight_line(network: nn.Module, sample: Tensor) -> StraightLine | None:
-    """Returns a network as a straight line; None where it has no convolutions that are links, or is none.
-
-    Args:
-        network: The network, frozen and in evaluation mode, and shared with nobody yet.
-        sample: Two rows or more, of noise.
-    """
-    convolutions = [module for module in network.modules() if isinstance(module, Convolution)]
-    if not convolutions:
-        return None
-    known = _Known(network)
-    fewest = max(convolution.fewest for convolution in convolutions)
-    try:
-        with torch.no_grad():
-            line = _read(network, known, sample)
-            if not _same(line, network, known, torch.cat([sample, sample[:1]])):
-                raise _Unclear("it does something else for another number of rows")
-            if not _same(line, network, known, sample[:1]):
-                fewest = max(fewest, 2)
-            if line.size is None and not _same(line, network, known, _larger(sample)):
-                line = replace(line, size=tuple(sample.shape[2:]))
-        _check(line, network, sample)
-    except Exception as error:
-        # Networks do what they like; module by module they run all the same.
-        log.info("the network runs module by module: %s", error, exc_info=not isinstance(error, _Unclear))
-        return None
-    return replace(line, fewest=fewest)
-
-
-class _Known:
+class Known:
     """What is no value of a forward, but what it is done with: the same in each."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -92,7 +53,7 @@ class _Trace(TorchFunctionMode):
         asks_for_sizes: Whether the network, and no module of torch's, asked how large something is.
     """
 
-    def __init__(self, network: nn.Module, known: _Known, rows: Tensor) -> None:
+    def __init__(self, network: nn.Module, known: Known, rows: Tensor) -> None:
         super().__init__()
         self.calls: list[Call | Piece] = []
         self.layers: dict[str, int] = {}
@@ -193,14 +154,14 @@ class _Trace(TorchFunctionMode):
         if any(result is tensor for tensor in given) and not changed:
             return result
         if any(tensor is not result for tensor in changed):
-            raise _Unclear(f"{name} changes what it is given")
+            raise Unclear(f"{name} changes what it is given")
         rectified = rectification(func, args, options)
         if rectified is not None:
             self._note(Rectifying(inf if rectified.ceiling is None else rectified.ceiling), [rectified.input], result)
         elif name in ("add", "iadd") and not options and self._are_alike(args):
             self._note(Adding(), given, result)
         elif changed:
-            raise _Unclear(f"{name} changes what it is given")
+            raise Unclear(f"{name} changes what it is given")
         else:
             self._note_piece(func, args, options, result)
         return result
@@ -217,7 +178,7 @@ class _Trace(TorchFunctionMode):
         """Checks that nobody wrote to tensors, or to what shares their memory, since a call returned them."""
         for tensor, version in zip(tensors, versions or _versions(tensors), strict=True):
             if self._versions.get(id(tensor), version) != version:
-                raise _Unclear("a tensor is read that was written to by way of another")
+                raise Unclear("a tensor is read that was written to by way of another")
 
     def _note(self, link: Link, inputs: Iterable[Tensor], output: Any) -> None:
         places = tuple(self._place(tensor) for tensor in inputs)
@@ -234,17 +195,17 @@ class _Trace(TorchFunctionMode):
         if type(argument) in (tuple, list):
             return type(argument)(self._with_places(entry) for entry in argument)
         if _tensors(argument):
-            raise _Unclear(f"tensors are given in a {type(argument).__name__}")
+            raise Unclear(f"tensors are given in a {type(argument).__name__}")
         return argument
 
     def _place(self, tensor: Any) -> int:
         if not isinstance(tensor, Tensor) or id(tensor) not in self._places:
-            raise _Unclear("something is made of what no call returned")
+            raise Unclear("something is made of what no call returned")
         return self._places[id(tensor)]
 
     def _new(self, output: Any) -> int:
         if not isinstance(output, Tensor):
-            raise _Unclear("a call returns something else than a tensor")
+            raise Unclear("a call returns something else than a tensor")
         place = len(self.calls) + 1
         self._places[id(output)] = place
         self._versions[id(output)] = output._version
@@ -277,83 +238,13 @@ def _versions(argument: Any) -> list[int]:
     return [tensor._version for tensor in _tensors(argument)]
 
 
-def _read(network: nn.Module, known: _Known, rows: Tensor) -> StraightLine:
+def traced(network: nn.Module, known: Known, rows: Tensor) -> StraightLine:
+    """Returns what a network does for rows as a straight line, of images of this size where it asked for sizes.
+
+    Raises:
+        Unclear: It does what no straight line does.
+    """
     trace = _Trace(network, known, rows.clone(memory_format=torch.preserve_format))
     output = trace.run()
     size = tuple(rows.shape[2:]) if trace.asks_for_sizes else None
     return StraightLine(tuple(trace.calls), output, trace.layers, size, shows_rectifiers=trace.shows_rectifiers)
-
-
-def _same(line: StraightLine, network: nn.Module, known: _Known, rows: Tensor) -> bool:
-    """Whether a network makes the same calls for other rows."""
-    try:
-        return _read(network, known, rows) == line
-    except _Unclear:
-        raise
-    except Exception:
-        # Networks do not tell what images they cannot take: any error can mean that.
-        return False
-
-
-def _larger(sample: Tensor) -> Tensor:
-    height, width = (length + _OTHER for length in sample.shape[2:])
-    larger = noise(sample.new_empty(len(sample), sample.shape[1], height, width)).detach()
-    in_last = sample.is_contiguous(memory_format=torch.channels_last)
-    return larger.contiguous(memory_format=torch.channels_last if in_last else torch.contiguous_format)
-
-
-def _check(line: StraightLine, network: nn.Module, sample: Tensor) -> None:
-    """Checks that a line returns what the network does, layers and gradient included.
-
-    Raises:
-        _Unclear: It does not, or it cannot be differentiated.
-    """
-    expected: dict[str, Tensor] = {}
-    found: dict[str, Tensor] = {}
-    handles = [
-        network.get_submodule(name).register_forward_hook(
-            lambda _module, _args, output, name=name: expected.update({name: output.detach().clone()})
-        )
-        for name in line.layers
-    ]
-    with torch.enable_grad():
-        leaves = [sample.detach().clone().requires_grad_() for _ in range(2)]
-        try:
-            logits = network(leaves[0].clone())
-        finally:
-            for handle in handles:
-                handle.remove()
-        if others := _own_gradients(logits):
-            raise _Unclear(f"it has a gradient of its own: {others.pop()}")
-        weights = torch.linspace(-1, 1, logits[0].numel(), dtype=logits.dtype).reshape(logits[0].shape)
-        taps = {name: lambda output, name=name: found.update({name: output.detach().clone()}) for name in line.layers}
-        outputs = line.run(leaves[1], taps)
-        gradients = [
-            torch.autograd.grad((whole * weights).sum(), leaf)[0]
-            for whole, leaf in zip((logits, outputs), leaves, strict=True)
-        ]
-    pairs = {"the output": (outputs.detach(), logits.detach()), "the gradient": (gradients[1], gradients[0])}
-    pairs |= {name: (found[name], expected[name]) for name in line.layers}
-    for what, (value, other) in pairs.items():
-        largest = float(other.abs().max())
-        if value.shape != other.shape or not float((value - other).abs().max()) <= largest * _ROUNDING:
-            raise _Unclear(f"{what} is another")
-
-
-def _own_gradients(output: Tensor) -> set[str]:
-    """Returns the names of functions on the way to an output whose gradients are written in Python, but for chains'."""
-    found: set[str] = set()
-    seen: set[Any] = set()
-    left: list[Any] = [output.grad_fn]
-    while left:
-        node = left.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        left += [before for before, _ in node.next_functions]
-        if isinstance(node, BackwardCFunction) and type(node).__name__ != "_ChainedBackward":
-            found.add(type(node).__name__)
-    return found
-
-
-_ROUNDING = torch.finfo(torch.float32).eps ** 0.5

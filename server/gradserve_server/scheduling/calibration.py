@@ -30,6 +30,10 @@ TOGETHER = 1.1
 """Two passes are run at once though that takes so many times as long here, where nothing else runs: beside threads that
 decode and answer, cores that share each operation lose twice as much as those that have a pass each."""
 
+LONG_MS = 400
+"""Milliseconds of a pass that is not measured any more: whoever comes meanwhile waits for all of it, and it has so many
+rows, or such dear ones, that launching it is nothing beside them."""
+
 MOST_PASSES = 3
 """Passes of one size to measure, after a first one that warms up; the fastest counts."""
 
@@ -100,17 +104,16 @@ def calibrate(
     lanes: Lanes,
     pass_rows: int | None = None,
     *,
-    seconds: float = 4.0,
     measured: "Callable[[Callable[[], CalibrationPoint]], CalibrationPoint] | None" = None,
 ) -> Calibration:
     """Measures passes of 1, 2, 4, ... rows and chooses a size. Warms the model up.
+
+    The curve ends once larger passes are no better, do not run, or would take long.
 
     Args:
         model: The model.
         lanes: What runs passes, two at once where that is measured to be as good.
         pass_rows: Rows per pass, where an operator has chosen them: then only their cost is measured.
-        seconds: When to stop trying larger passes. The first of each size does not count: on a GPU it takes long. The
-            curve also ends once they are no better, or do not run.
         measured: Runs one measurement, in the worker's thread; None when that is this one.
     """
 
@@ -120,7 +123,7 @@ def calibrate(
     if pass_rows is not None:
         return Calibration((measure(pass_rows),), pass_rows)
     points = [measure(1)]
-    while (rows := 2 * points[-1].rows) <= MOST_ROWS and _milliseconds(points) < 1000 * seconds:
+    while (rows := 2 * points[-1].rows) <= MOST_ROWS and 2 * points[-1].most_ms < LONG_MS:
         try:
             points.append(measure(rows))
         except RuntimeError as error:
@@ -135,10 +138,6 @@ def calibrate(
         # What large passes took, for whoever shares the device.
         torch.cuda.empty_cache()
     return Calibration(tuple(points), knee(points).rows)
-
-
-def _milliseconds(points: Sequence[CalibrationPoint]) -> float:
-    return sum(MOST_PASSES * (point.forward_ms + point.gradient_ms) for point in points)
 
 
 def knee(points: Sequence[CalibrationPoint]) -> CalibrationPoint:
@@ -178,7 +177,7 @@ def _measure(model: Model, rows: int, lanes: Lanes) -> CalibrationPoint:
     images = torch.rand(size, dtype=model.dtype, generator=torch.Generator().manual_seed(0)).to(model.device)
     ways = (False, True) if rows > 1 and lanes.count(model) > 1 else (False,)
 
-    def milliseconds(query: Query) -> list[float]:
+    def milliseconds(query: Query, ways: Sequence[bool]) -> list[float]:
         """The fastest pass of each way; by turns, so that what else the machine does falls on all."""
         bundle = Bundle((Chunk(query, 0, rows),))
         works = [partial(_run_beside if beside else _run, model, bundle, lanes) for beside in ways]
@@ -190,13 +189,14 @@ def _measure(model: Model, rows: int, lanes: Lanes) -> CalibrationPoint:
                 measured.append([_timed(work, model.device) for work in works])
         return [min(found) for found in zip(*measured, strict=True)]
 
-    forward = milliseconds(Query(images, logits=True))
-    gradient = [0.0] * len(ways) if model.is_stylizer else milliseconds(Query(images, class_score(0)))
+    forward_only = Query(images, logits=True)
+    dearest = milliseconds(forward_only if model.is_stylizer else Query(images, class_score(0)), ways)
+    beside = any(one <= TOGETHER * dearest[0] for one in dearest[1:])
+    most = dearest[ways.index(beside)]
+    forward, gradient = (most, 0.0) if model.is_stylizer else (*milliseconds(forward_only, [beside]), most)
     # What was run beside leaves this thread with its part.
     torch.set_num_threads(threads)
-    whole, *beside = forward if model.is_stylizer else gradient
-    way = int(any(one <= TOGETHER * whole for one in beside))
-    return CalibrationPoint(rows, forward[way], gradient[way], ways[way])
+    return CalibrationPoint(rows, forward, gradient, beside)
 
 
 def _run(model: Model, bundle: Bundle, lanes: Lanes) -> None:

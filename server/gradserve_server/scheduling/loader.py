@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gradserve_server.models.architectures import EXPORTED
 from gradserve_server.models.loading import ModelSpec, load
 from gradserve_server.models.model import Model
 from gradserve_server.models.stylizer import StylizerSpec, load_stylizer
@@ -49,7 +50,7 @@ class Loader:
     ) -> "Future[Model]":
         """Loads a model or a stylizer and returns it, once `loaded` was told what it costs and the seconds this took.
 
-        A new version of a model that was measured costs what that did, and is only warmed up.
+        One of a network that was measured, such as a new version, costs what that did, and is only warmed up.
 
         Raises (in the future):
             ModelLoadError: It cannot be loaded.
@@ -68,9 +69,13 @@ class Loader:
             model, options = load_stylizer(spec, device), ""
         else:
             model, options = load(spec, device), str(spec.options)
-        size = (model.preprocessing.height, model.preprocessing.width)
-        # Of the same architecture, so of the same cost.
-        network = (model.name, model.architecture, options, model.dtype, size, len(model.layers))
+        network = (
+            # An exported program is whatever it is; of all others the architecture says what is done.
+            *(model.name if model.architecture == EXPORTED else "", model.architecture, options, model.precision),
+            *(model.preprocessing.height, model.preprocessing.width, model.replay),
+            *(model.folded.layers, model.folded.line is not None),
+            *(parameter.shape for parameter in model.module.parameters()),
+        )
         known = self._known.get(network) or (self._cache.read(model) if self._cache else None)
         if known is None:
             known = calibrate(model, self._lanes, self._pass_rows, measured=self._measured)

@@ -155,7 +155,7 @@ class Worker:
     def load(self, spec: ModelSpec | StylizerSpec) -> "Future[Model]":
         """Loads a model or a stylizer, measures its passes and returns it, while passes over other models go on.
 
-        A new version of a model that was measured costs what that did, and is only warmed up.
+        One of a network that was measured, such as a new version, costs what that did, and is only warmed up.
 
         Raises (in the future):
             ModelLoadError: It cannot be loaded.

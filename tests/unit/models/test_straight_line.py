@@ -235,6 +235,29 @@ def test_where_sizes_are_asked_for_the_line_is_of_one(between: Callable[[Tensor]
     assert not line.takes(noise(5, 96), set())
 
 
+def test_what_takes_no_smaller_images_is_read_again_of_larger_ones() -> None:
+    line = line_of(Network(lambda rows: F.avg_pool2d(rows, 40)))
+    assert line is not None
+    assert line.size is None
+
+
+def test_what_cannot_be_read_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    def picky(rows: Tensor) -> Tensor:
+        if rows.shape[0] == 3:
+            raise ValueError("not three")
+        return rows
+
+    assert line_of(Network(picky)) is None
+    (record,) = (record for record in caplog.records if record.name.endswith("models.reading"))
+    assert record.levelname == "WARNING"
+    assert record.exc_info is not None
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        assert line_of(Network(lambda rows: rows * rows.shape[0])) is None
+    (record,) = (record for record in caplog.records if record.name.endswith("models.reading"))
+    assert record.levelname == "INFO"
+
+
 def test_a_layer_that_others_read_meanwhile_is_no_layer_of_the_line() -> None:
     class Late(nn.Module):
         def __init__(self) -> None:

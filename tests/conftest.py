@@ -1,10 +1,17 @@
 """What all tests share: photographs, the embedded model, small networks."""
 
 # First of all, before any library starts a thread.
+import os
+
 from gradserve_server.scheduling.allocator import keep_freed_memory
 
+# Processes share the cores: OpenMP's threads of one, which wait by spinning, would keep those of another from what they
+# wait for. Servers in processes of their own inherit it.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 keep_freed_memory()
 
+import shutil  # noqa: E402
+import tempfile  # noqa: E402
 from io import BytesIO  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -31,6 +38,18 @@ def jpeg(name: str) -> bytes:
     file = BytesIO()
     Image.fromarray(photograph(name)).save(file, "JPEG", quality=95)
     return file.getvalue()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Has all servers of a run, also those in processes of their own, measure a network once."""
+    if not hasattr(config, "workerinput"):
+        os.environ["GRADSERVE_CALIBRATION_CACHE"] = tempfile.mkdtemp(prefix="gradserve-calibrations-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Forgets what was measured."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["GRADSERVE_CALIBRATION_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

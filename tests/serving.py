@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from gradserve_server.app import Server, running
@@ -18,6 +19,9 @@ from gradserve_server.config import Settings
 @contextmanager
 def served(**settings: Any) -> Iterator[Server]:
     """Runs a server on free ports: ready inside, drained and stopped after."""
+    # As processes do by themselves.
+    kept = os.environ.get("GRADSERVE_CALIBRATION_CACHE")
+    settings = {"calibration_cache": Path(kept) if kept else None} | settings
     started = threading.Event()
     state: dict[str, Any] = {}
 

@@ -59,10 +59,9 @@ def straight_line(network: nn.Module, sample: Tensor) -> StraightLine | None:
 
 
 def _other_sizes(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """Yields sizes to read a network again for: that nothing is a multiple of 32 in, where the first is all of it."""
+    """Yields sizes to read a network again for: a smaller one, and a larger one for what takes no smaller ones."""
     if min(height, width) >= 64:
         yield height // 2, width // 2
-    # What has a smallest size takes larger ones.
     yield height + 16, width + 16
 
 

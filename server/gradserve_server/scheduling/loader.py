@@ -76,13 +76,14 @@ class Loader:
             *(model.folded.layers, model.folded.line is not None),
             *(parameter.shape for parameter in model.module.parameters()),
         )
-        known = self._known.get(network) or (self._cache.read(model) if self._cache else None)
+        kept = self._cache.read(model) if self._cache is not None else None
+        known = kept or self._known.get(network)
         if known is None:
             known = calibrate(model, self._lanes, self._pass_rows, measured=self._measured)
-            if self._cache is not None:
-                self._cache.write(model, known)
         else:
             self._measured(lambda: warm_up(model, self._lanes))
+        if self._cache is not None and kept is None:
+            self._cache.write(model, known)
         self._known[network] = known
         loaded(model, known, time.perf_counter() - started)
         return model

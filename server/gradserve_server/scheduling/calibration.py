@@ -123,7 +123,8 @@ def calibrate(
     if pass_rows is not None:
         return Calibration((measure(pass_rows),), pass_rows)
     points = [measure(1)]
-    while (rows := 2 * points[-1].rows) <= MOST_ROWS and 2 * points[-1].most_ms < LONG_MS:
+    # Of two in any case: with them begins what two passes at once can do.
+    while (rows := 2 * points[-1].rows) <= MOST_ROWS and (rows == 2 or 2 * points[-1].most_ms < LONG_MS):
         try:
             points.append(measure(rows))
         except RuntimeError as error:

@@ -78,10 +78,13 @@ def test_the_curve_ends_where_a_pass_does_not_run() -> None:
     assert [point.rows for point in found.points] == [1, 2, 4]
 
 
-def test_the_curve_ends_where_a_pass_would_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_timed", lambda work, device: 60.0 * work.args[1].row_count)
+@pytest.mark.parametrize(("row_ms", "rows"), [(60.0, [1, 2, 4]), (300.0, [1, 2])])
+def test_the_curve_ends_where_a_pass_would_take_long(
+    row_ms: float, rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_timed", lambda work, device: row_ms * work.args[1].row_count)
     with lanes(1) as one:
-        assert [point.rows for point in calibrate(model_of(OfFewRows(), size=8), one).points] == [1, 2, 4]
+        assert [point.rows for point in calibrate(model_of(OfFewRows(), size=8), one).points] == rows
 
 
 def test_rows_are_for_two_passes_from_the_number_on_that_is() -> None:

@@ -32,8 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == asked:
             # What modules make stays: to look for cycles in it meanwhile would take a fifth of the time.
             gc.disable()
-            command = import_module(f"gradserve_server.commands.{name.replace('-', '_')}")
-            gc.enable()
+            try:
+                command = import_module(f"gradserve_server.commands.{name.replace('-', '_')}")
+            finally:
+                gc.enable()
             subparser.description = command.__doc__
             subparser.set_defaults(run=command.run, allocator=allocator)
             command.add_arguments(subparser)

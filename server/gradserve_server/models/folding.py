@@ -88,7 +88,7 @@ def _for_cpu(module: nn.Module, sample: Tensor) -> tuple[nn.Module, frozenset[st
     # What was rectified is kept for the gradient. A network that goes on in place on it cannot have that.
     for rectifiers in (pairs, {}):
         found = laid_out(module, rectifiers)
-        if found is not module and _differentiable(found, sample[:1]):
+        if found is not module and _differentiable(found, sample):
             return found, flow.returned_by(rectifiers)
     return module, frozenset()
 

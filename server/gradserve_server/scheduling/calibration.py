@@ -34,6 +34,9 @@ LONG_MS = 400
 """Milliseconds of a pass that is not measured any more: whoever comes meanwhile waits for all of it, and it has so many
 rows, or such dear ones, that launching it is nothing beside them."""
 
+MOST_OF_TWO_MS = 2000
+"""The same for two rows."""
+
 MOST_PASSES = 3
 """Passes of one size to measure, after a first one that warms up; the fastest counts."""
 
@@ -123,8 +126,10 @@ def calibrate(
     if pass_rows is not None:
         return Calibration((measure(pass_rows),), pass_rows)
     points = [measure(1)]
-    # Of two in any case: with them begins what two passes at once can do.
-    while (rows := 2 * points[-1].rows) <= MOST_ROWS and (rows == 2 or 2 * points[-1].most_ms < LONG_MS):
+    while (rows := 2 * points[-1].rows) <= MOST_ROWS:
+        # With two rows begins what two passes at once can do, and large networks are slow.
+        if 2 * points[-1].most_ms >= (LONG_MS if rows > 2 else MOST_OF_TWO_MS):
+            break
         try:
             points.append(measure(rows))
         except RuntimeError as error:

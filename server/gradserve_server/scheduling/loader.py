@@ -71,13 +71,13 @@ class Loader:
             model, options = load(spec, device), str(spec.options)
         network = (
             # An exported program is whatever it is; of all others the architecture says what is done.
-            *(model.name if model.architecture == EXPORTED else "", model.architecture, options, model.precision),
+            *(model.version if model.architecture == EXPORTED else "", model.architecture, options, model.precision),
             *(model.preprocessing.height, model.preprocessing.width, model.replay),
             *(model.folded.layers, model.folded.line is not None),
             *(parameter.shape for parameter in model.module.parameters()),
         )
         kept = self._cache.read(model) if self._cache is not None else None
-        known = kept or self._known.get(network)
+        known = self._known.get(network) or kept
         if known is None:
             known = calibrate(model, self._lanes, self._pass_rows, measured=self._measured)
         else:

@@ -152,10 +152,10 @@ def test_what_does_not_fit_is_left_as_it_is() -> None:
 class GoingOn(nn.Module):
     """Goes on in place on what its rectifier returned."""
 
-    def __init__(self) -> None:
+    def __init__(self, side: int = 3) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(3, 3, 3, padding=1)
-        self.rectifier = nn.ReLU6(inplace=True)
+        self.convolution = nn.Conv2d(3, 3, side, padding=side // 2)
+        self.rectifier = nn.ReLU6(inplace=side > 1)
         self.head = nn.Linear(3, 5)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -163,9 +163,15 @@ class GoingOn(nn.Module):
         return cast("Tensor", self.head(found.mean((2, 3))))
 
 
-def test_a_network_that_goes_on_in_place_rectifies_by_itself() -> None:
+@pytest.mark.parametrize(("side", "capability"), [(3, None), (1, None), (1, "AVX2")])
+def test_a_network_that_goes_on_in_place_rectifies_by_itself(
+    side: int, capability: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if capability is not None:
+        # There one row is convolved apart from its rectifier, and two are not.
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     torch.manual_seed(0)
-    network = GoingOn()
+    network = GoingOn(side)
     model = model_of(network)
     assert isinstance(model.folded.module.get_submodule("convolution"), Convolution)
     assert isinstance(model.folded.module.get_submodule("rectifier"), nn.ReLU6)

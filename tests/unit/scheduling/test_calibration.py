@@ -78,11 +78,13 @@ def test_the_curve_ends_where_a_pass_does_not_run() -> None:
     assert [point.rows for point in found.points] == [1, 2, 4]
 
 
-@pytest.mark.parametrize(("row_ms", "rows"), [(60.0, [1, 2, 4]), (300.0, [1, 2])])
+@pytest.mark.parametrize(
+    ("launch_ms", "row_ms", "rows"), [(150.0, 20.0, [1, 2, 4]), (150.0, 200.0, [1, 2]), (0.0, 1500.0, [1])]
+)
 def test_the_curve_ends_where_a_pass_would_take_long(
-    row_ms: float, rows: list[int], monkeypatch: pytest.MonkeyPatch
+    launch_ms: float, row_ms: float, rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_timed", lambda work, device: row_ms * work.args[1].row_count)
+    monkeypatch.setattr(module, "_timed", lambda work, device: launch_ms + row_ms * work.args[1].row_count)
     with lanes(1) as one:
         assert [point.rows for point in calibrate(model_of(OfFewRows(), size=8), one).points] == rows
 

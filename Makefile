@@ -146,7 +146,7 @@ bench: $(INSTALLED) ## Measure speed and fairness on this machine, as ratios; tw
 	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.explain_stream
 
-bench-peers: $(INSTALLED) ## Measure throughput against other servers, each in an environment of its own; a quarter of an hour.
+bench-peers: $(INSTALLED) ## Measure throughput against other servers, each in an environment of its own; half an hour.
 	$(BIN)/python -m benchmarks.peers
 
 bench-gpu: $(INSTALLED) ## Measure on cuda:0, or say that there is none; needs no network.

@@ -111,13 +111,11 @@ def _check(line: StraightLine, network: nn.Module, sample: Tensor) -> None:
         taps = {name: lambda output, name=name: found.update({name: output.detach().clone()}) for name in line.layers}
         outputs = line.run(leaves[1], taps)
         try:
-            gradients = [
-                torch.autograd.grad((whole * weights).sum(), leaf)[0]
-                for whole, leaf in zip((logits, outputs), leaves, strict=True)
-            ]
+            (expected_gradient,) = torch.autograd.grad((logits * weights).sum(), leaves[0])
         except RuntimeError as error:
             raise Unclear(f"it cannot be differentiated: {one_line(error)}") from error
-    pairs = {"the output": (outputs.detach(), logits.detach()), "the gradient": (gradients[1], gradients[0])}
+        (gradient,) = torch.autograd.grad((outputs * weights).sum(), leaves[1])
+    pairs = {"the output": (outputs.detach(), logits.detach()), "the gradient": (gradient, expected_gradient)}
     pairs |= {name: (found[name], expected[name]) for name in line.layers}
     for what, (value, other) in pairs.items():
         largest = float(other.abs().max())

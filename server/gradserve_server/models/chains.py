@@ -7,7 +7,7 @@ their gradients go back through them in a loop, where each may be written over t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,16 +17,12 @@ from gradserve_server.models.kernels import Through, through_rectifier
 
 Kept = tuple[Tensor | None, ...]
 """Tensors that a gradient needs."""
+Gradient = tuple[Tensor, bool]
+"""A gradient, and whether nobody else has its memory, so that it may be written over."""
 
 
 class Link(Protocol):
-    """An operation on tensors that knows its gradient, and changes nothing that it is given.
-
-    Attributes:
-        fresh: Whether gradients that it returns are in memory that nobody else has.
-    """
-
-    fresh: ClassVar[bool]
+    """An operation on tensors that knows its gradient, and changes nothing that it is given."""
 
     def value(self, *inputs: Tensor) -> Tensor:
         """Returns the output."""
@@ -34,7 +30,9 @@ class Link(Protocol):
     def recorded(self, *inputs: Tensor) -> tuple[Tensor, Kept, Any]:
         """Returns the output, and what `gradients` is to be given: tensors, and whatever else."""
 
-    def gradients(self, kept: Kept, noted: Any, arriving: Tensor, *, owned: bool, through: Through) -> Sequence[Tensor]:
+    def gradients(
+        self, kept: Kept, noted: Any, arriving: Tensor, *, owned: bool, through: Through
+    ) -> Sequence[Gradient]:
         """Returns the gradients with respect to each input.
 
         Args:
@@ -134,9 +132,9 @@ class _Chained(torch.autograd.Function):
             if taken is None:
                 continue
             found = call.link.gradients(tensors[places], noted, taken[0], owned=taken[1], through=ctx.through)
-            for place, gradient in zip(call.inputs, found, strict=True):
+            for place, (gradient, fresh) in zip(call.inputs, found, strict=True):
                 if place in ctx.differentiable:
-                    gradients.add(place, gradient, owned=call.link.fresh)
+                    gradients.add(place, gradient, owned=fresh)
         return None, None, *(gradients.at(place) for place in chain.inputs)
 
 

@@ -8,16 +8,17 @@ comes in.
 Whoever gives operations rules sees the convolution and the rectifier as they were.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import inf
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import has_torch_function_unary
 
-from gradserve_server.models.chains import Call, Chain, Kept
-from gradserve_server.models.kernels import Geometry, Kernel, Pair, Through
+from gradserve_server.models.chains import Call, Chain
+from gradserve_server.models.kernels import Geometry, Kernel, Pair
+from gradserve_server.models.links import Convolving
 from gradserve_server.models.padding import PaddingInside
 from gradserve_server.models.pointwise import Pointwise, measured
 from gradserve_server.models.views import view
@@ -76,89 +77,66 @@ class _Done(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Does what a frozen convolution and the rectifier behind it do. A link of chains, where rows are plain.
+    """Does what a frozen convolution and the rectifier behind it do.
 
     Args:
         convolution: A `Conv2d` that pads with zeros, or what took its place.
         rectifier: One that `ceiling` knows; None for a convolution that has none.
-    """
 
-    fresh: ClassVar[bool] = True
+    Attributes:
+        link: Itself in a chain, where rows are plain.
+        fewest: Number of rows from which on that is the fastest.
+    """
 
     def __init__(self, convolution: nn.Module, rectifier: nn.Module | None = None) -> None:
         super().__init__()
         self.convolution = convolution
         self.rectifier = rectifier or nn.Identity()
         self.training = convolution.training
-        self._ceiling = ceiling(rectifier) if rectifier else None
-        self._kernels: dict[tuple[bool, Pair], Kernel] = {}
+        self.link = Convolving(convolution, _Kernels(convolution), ceiling(rectifier) if rectifier else None)
         # There, one row by itself is fastest multiplied as a matrix.
         matrices = torch.backends.cpu.get_cpu_capability() == "AVX2"
-        self._fewest = 2 if isinstance(convolution, Pointwise) and matrices else 1
-        self._always = None if isinstance(convolution, PaddingInside) else self._kernel(convolution)
-
-    @property
-    def fewest(self) -> int:
-        """Number of rows from which on the one call is the fastest."""
-        return self._fewest
+        self.fewest = 2 if isinstance(convolution, Pointwise) and matrices else 1
 
     def forward(self, rows: Tensor) -> Tensor:
         """Returns the outputs for [rows, channels, height, width]."""
-        if not is_plain(rows) or len(rows) < self._fewest:
+        if not is_plain(rows) or len(rows) < self.fewest:
             return self._apart(rows)
         values = {0: rows}
-        Chain((Call(self, (0,), 1),), (0,), (1,))(values)
+        Chain((Call(self.link, (0,), 1),), (0,), (1,))(values)
         return values[1]
-
-    def value(self, *inputs: Tensor) -> Tensor:
-        """Returns the outputs for the one input, plain rows."""
-        (rows,) = inputs
-        kernel = self._always or self._inside(rows)
-        return self._apart(rows) if kernel is None else kernel(rows)
-
-    def recorded(self, *inputs: Tensor) -> tuple[Tensor, Kept, Any]:
-        """Returns them, what their gradient needs, and the kernel, if one does, with the size of what was convolved."""
-        (rows,) = inputs
-        kernel = self._always or self._inside(rows)
-        output = self._apart(rows) if kernel is None else kernel(rows)
-        needs_rows = kernel is None or kernel.needs_rows
-        kept = (output if self._ceiling is not None else None, rows if needs_rows else None)
-        return output, kept, (kernel, rows.shape[2:])
-
-    def gradients(self, kept: Kept, noted: Any, arriving: Tensor, *, owned: bool, through: Through) -> Sequence[Tensor]:
-        """Returns the gradient with respect to the one input."""
-        rectified, rows = kept
-        kernel, size = noted
-        if rectified is not None:
-            assert self._ceiling is not None
-            arriving = through(arriving, rectified, self._ceiling, in_place=owned)
-        if kernel is not None:
-            return (kernel.gradient(arriving, size, rows),)
-        assert rows is not None
-        with torch.enable_grad():
-            leaf = rows.detach().requires_grad_()
-            return torch.autograd.grad(self.convolution(leaf), leaf, arriving)
 
     def _apart(self, rows: Tensor) -> Tensor:
         return cast("Tensor", self.rectifier(self.convolution(rows)))
 
-    def _kernel(self, found: Any) -> Kernel:
-        padding = cast("Pair", found.padding) if isinstance(found, nn.Conv2d) else (0, 0)
-        geometry = Geometry(found.stride, padding, found.dilation, found.groups)
-        return Kernel(found.weight, found.bias, geometry, self._ceiling)
 
-    def _inside(self, rows: Tensor) -> Kernel | None:
-        """Returns the kernel for rows of this size, if one can have the padding inside."""
-        found = cast("PaddingInside", self.convolution)
+class _Kernels:
+    """What convolves plain rows of a size; None where torch's own convolution has to."""
+
+    def __init__(self, convolution: nn.Module) -> None:
+        self._convolution = convolution
+        self._inside: dict[tuple[bool, Pair], Kernel] = {}
+        self._always = None if isinstance(convolution, PaddingInside) else _kernel(convolution)
+
+    def __call__(self, rows: Tensor) -> Kernel | None:
+        return self._always or self._with_padding_inside(rows)
+
+    def _with_padding_inside(self, rows: Tensor) -> Kernel | None:
+        found = cast("PaddingInside", self._convolution)
         inside = found.inside(rows)
         if inside is None:
             return None
         weight, padding = inside
         key = weight is found.wider, padding
-        if key not in self._kernels:
+        if key not in self._inside:
             geometry = Geometry(found.stride, padding, groups=found.groups)
-            self._kernels[key] = Kernel(weight, found.bias, geometry, self._ceiling)
-        return self._kernels[key]
+            self._inside[key] = Kernel(weight, found.bias, geometry)
+        return self._inside[key]
+
+
+def _kernel(found: Any) -> Kernel:
+    padding = cast("Pair", found.padding) if isinstance(found, nn.Conv2d) else (0, 0)
+    return Kernel(found.weight, found.bias, Geometry(found.stride, padding, found.dilation, found.groups))
 
 
 def is_plain(rows: Tensor) -> bool:

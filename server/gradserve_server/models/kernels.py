@@ -2,9 +2,9 @@
 which are convolutions as well.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import inf
 from typing import Protocol, cast
 
 import torch
@@ -36,17 +36,23 @@ class Geometry:
 
 
 class _LaidOut:
-    def __init__(self, weight: Tensor, bias: Tensor | None, geometry: Geometry, ceiling: float | None = None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
         stride, padding, dilation, groups = geometry.stride, geometry.padding, geometry.dilation, geometry.groups
         reorder = torch.ops.mkldnn._reorder_convolution_weight
         weight = reorder(weight, padding, stride, dilation, groups)
-        rectifies: tuple[str, tuple[float, ...]] = ("none", ())
-        if ceiling is not None:
-            rectifies = ("relu", ()) if ceiling == inf else ("hardtanh", (0.0, ceiling))
-        self._options = (weight, bias, padding, stride, dilation, groups, *rectifies, "")
+        self._options = (weight, bias, padding, stride, dilation, groups)
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        return cast("Tensor", torch.ops.mkldnn._convolution_pointwise(rows, *self._options))
+    def __call__(self, rows: Tensor, ceiling: float | None = None, other: Tensor | None = None) -> Tensor:
+        convolved = torch.ops.mkldnn._convolution_pointwise
+        if other is not None:
+            rectifier = None if ceiling is None else "relu"
+            return cast("Tensor", convolved.binary(rows, other, *self._options, "add", 1, rectifier, (), None))
+        match ceiling:
+            case None:
+                return cast("Tensor", convolved(rows, *self._options, "none", (), ""))
+            case math.inf:
+                return cast("Tensor", convolved(rows, *self._options, "relu", (), ""))
+        return cast("Tensor", convolved(rows, *self._options, "hardtanh", (0.0, ceiling), ""))
 
 
 class Through(Protocol):
@@ -66,7 +72,7 @@ def through_rectifier(arriving: Tensor, rectified: Tensor, ceiling: float, *, in
         in_place: Whether the gradient may take the place of the one that arrives.
     """
     aten, into = torch.ops.aten, {"grad_input": arriving} if in_place else {}
-    if ceiling == inf:
+    if ceiling == math.inf:
         operation = aten.threshold_backward.grad_input if in_place else aten.threshold_backward.default
         return cast("Tensor", operation(arriving, rectified, 0, **into))
     operation = aten.hardtanh_backward.grad_input if in_place else aten.hardtanh_backward.default
@@ -75,26 +81,30 @@ def through_rectifier(arriving: Tensor, rectified: Tensor, ceiling: float, *, in
 
 @dataclass(eq=False)
 class Kernel:
-    """A convolution of [rows, channels, height, width], and the rectifier behind it, on a CPU in float32.
+    """A convolution of [rows, channels, height, width], and what follows it, on a CPU in float32.
 
     Attributes:
         weight: [channels out, channels in / groups, height, width], frozen.
         bias: [channels out], or None.
         geometry: What is weighed for what.
-        ceiling: Where the rectifier ends, infinity where it does not; None where none follows.
     """
 
     weight: Tensor
     bias: Tensor | None
     geometry: Geometry
-    ceiling: float | None = None
 
     def __post_init__(self) -> None:
-        self._forward = _LaidOut(self.weight.detach(), self.bias, self.geometry, self.ceiling)
+        self._forward = _LaidOut(self.weight.detach(), self.bias, self.geometry)
 
-    def __call__(self, rows: Tensor) -> Tensor:
-        """Returns what `rows` are convolved to, rectified. Nothing is recorded for a gradient."""
-        return self._forward(rows)
+    def __call__(self, rows: Tensor, ceiling: float | None = None, other: Tensor | None = None) -> Tensor:
+        """Returns what `rows` are convolved to. Nothing is recorded for a gradient.
+
+        Args:
+            rows: The rows.
+            ceiling: Where the rectifier behind it ends, infinity where it does not; None where none follows.
+            other: What is added before that, of the output's shape. Then a rectifier has no ceiling.
+        """
+        return self._forward(rows, ceiling, other)
 
     @property
     def needs_rows(self) -> bool:

@@ -1,21 +1,78 @@
-"""Operations between convolutions that a chain can do: sums, and rectifiers that belong to no convolution."""
+"""Operations that a chain can do: convolutions with what they do besides, sums, and rectifiers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from gradserve_server.models.chains import Kept
-from gradserve_server.models.kernels import Through
+from gradserve_server.models.chains import Gradient, Kept
+from gradserve_server.models.kernels import Kernel, Through
+
+Noted = tuple[Kernel | None, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Convolving:
+    """A frozen convolution, the sum of what it returns and another tensor, and a rectifier: one call of oneDNN.
+
+    Attributes:
+        convolution: The convolution, as torch does it.
+        kernel: Returns what does it for rows of a size; None where torch has to.
+        ceiling: Where the rectifier ends, infinity where it does not; None where there is none.
+        adds: Whether there is a second input, of the output's shape, to add. Then a rectifier has no ceiling.
+    """
+
+    convolution: nn.Module
+    kernel: Callable[[Tensor], Kernel | None]
+    ceiling: float | None = None
+    adds: bool = False
+
+    def value(self, *inputs: Tensor) -> Tensor:
+        """Returns the output for rows, and what is to be added to them."""
+        return self._by(self.kernel(inputs[0]), *inputs)
+
+    def recorded(self, *inputs: Tensor) -> tuple[Tensor, Kept, Noted]:
+        """Returns it, what its gradient needs, and the kernel, if one did it, with the size of what was convolved."""
+        rows = inputs[0]
+        kernel = self.kernel(rows)
+        output = self._by(kernel, *inputs)
+        needs_rows = kernel is None or kernel.needs_rows
+        kept = (output if self.ceiling is not None else None, rows if needs_rows else None)
+        return output, kept, (kernel, (rows.shape[2], rows.shape[3]))
+
+    def gradients(
+        self, kept: Kept, noted: Noted, arriving: Tensor, *, owned: bool, through: Through
+    ) -> Sequence[Gradient]:
+        """Returns the gradients with respect to the rows, and to what was added."""
+        rectified, rows = kept
+        kernel, size = noted
+        if rectified is not None:
+            assert self.ceiling is not None
+            arriving, owned = through(arriving, rectified, self.ceiling, in_place=owned), True
+        gradient = self._gradient(rows, arriving) if kernel is None else kernel.gradient(arriving, size, rows)
+        return ((gradient, True), (arriving, owned)) if self.adds else ((gradient, True),)
+
+    def _by(self, kernel: Kernel | None, rows: Tensor, *others: Tensor) -> Tensor:
+        if kernel is not None:
+            return kernel(rows, self.ceiling, *others)
+        output: Tensor = self.convolution(rows)
+        for other in others:
+            output = output + other
+        return output if self.ceiling is None else _rectified(output, self.ceiling)
+
+    def _gradient(self, rows: Tensor | None, arriving: Tensor) -> Tensor:
+        assert rows is not None
+        with torch.enable_grad():
+            leaf = rows.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self.convolution(leaf), leaf, arriving)
+        return gradient
 
 
 @dataclass(frozen=True)
 class Adding:
     """The sum of two tensors of one shape."""
-
-    fresh: ClassVar[bool] = False
 
     def value(self, *inputs: Tensor) -> Tensor:
         """Returns the sum."""
@@ -27,21 +84,26 @@ class Adding:
 
     def gradients(
         self, kept: Kept, noted: None, arriving: Tensor, *, owned: bool, through: Through
-    ) -> Sequence[Tensor]:
+    ) -> Sequence[Gradient]:
         """Returns the gradient that arrives, for both."""
-        return arriving, arriving
+        return (arriving, False), (arriving, False)
 
 
 @dataclass(frozen=True)
 class Rectifying:
-    """What is above 0, up to a ceiling, which is infinity where there is none."""
+    """What is above 0, up to a ceiling.
+
+    Attributes:
+        ceiling: Infinity where there is none.
+        finite: Whether all before it makes finite values of finite ones.
+    """
 
     ceiling: float
-    fresh: ClassVar[bool] = True
+    finite: bool = False
 
     def value(self, *inputs: Tensor) -> Tensor:
         """Returns what is rectified of the one input."""
-        return inputs[0].relu() if self.ceiling == inf else inputs[0].clamp(0, self.ceiling)
+        return _rectified(inputs[0], self.ceiling)
 
     def recorded(self, *inputs: Tensor) -> tuple[Tensor, Kept, None]:
         """Returns it, and keeps it: it says where it passes."""
@@ -50,8 +112,12 @@ class Rectifying:
 
     def gradients(
         self, kept: Kept, noted: None, arriving: Tensor, *, owned: bool, through: Through
-    ) -> Sequence[Tensor]:
+    ) -> Sequence[Gradient]:
         """Returns the gradient that passes."""
         (rectified,) = kept
         assert rectified is not None
-        return (through(arriving, rectified, self.ceiling, in_place=owned),)
+        return ((through(arriving, rectified, self.ceiling, in_place=owned), True),)
+
+
+def _rectified(values: Tensor, ceiling: float) -> Tensor:
+    return values.relu() if ceiling == inf else values.clamp(0, ceiling)

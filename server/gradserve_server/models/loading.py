@@ -112,6 +112,7 @@ def prepare(module: nn.Module, version: str, spec: ModelSpec, device: torch.devi
         limits=spec.limits,
         pin=spec.pin,
         replay=spec.replay,
+        options=spec.options,
     )
 
 

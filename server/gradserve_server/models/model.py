@@ -27,6 +27,7 @@ class Model:
         name: Name that callers use.
         version: SHA-256 of the weights, hexadecimal.
         architecture: Where the network comes from, for example `timm:tf_efficientnet_lite0`.
+        options: What the architecture was told besides.
         module: The network: float [rows, 3, height, width] to logits [rows, classes].
         folded: The same with batch normalisations folded, and the names of the layers that this changes.
         device: Where it is.
@@ -66,6 +67,7 @@ class Model:
     pin: bool = False
     memory_format: torch.memory_format = torch.contiguous_format
     replay: bool = True
+    options: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def title(self) -> str:

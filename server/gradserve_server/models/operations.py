@@ -57,7 +57,7 @@ KEEPING_FINITE = (
 ) - {"exp", "log", "sqrt", "half"}
 """What makes finite values of finite ones, but for an overflow."""
 
-LOOKS = frozenset(("get", "dim", "size", "numel", "stride", "is_contiguous", "is_floating_point"))
+LOOKS = frozenset(("get", "len", "dim", "size", "numel", "stride", "is_contiguous", "is_floating_point"))
 """What asks a tensor about its shape or type and reads no values."""
 
 

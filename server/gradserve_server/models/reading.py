@@ -109,13 +109,20 @@ def _check(line: StraightLine, network: nn.Module, sample: Tensor) -> None:
             raise Unclear(f"it has a gradient of its own: {others.pop()}")
         weights = torch.linspace(-1, 1, logits[0].numel(), dtype=logits.dtype).reshape(logits[0].shape)
         taps = {name: lambda output, name=name: found.update({name: output.detach().clone()}) for name in line.layers}
-        outputs = line.run(leaves[1], taps)
+        # Both ways: where nobody reads a layer, fewer calls do more.
+        outputs = line.run(leaves[1], {})
+        with torch.no_grad():
+            tapped = line.run(sample, taps)
         try:
             (expected_gradient,) = torch.autograd.grad((logits * weights).sum(), leaves[0])
         except RuntimeError as error:
             raise Unclear(f"it cannot be differentiated: {one_line(error)}") from error
         (gradient,) = torch.autograd.grad((outputs * weights).sum(), leaves[1])
-    pairs = {"the output": (outputs.detach(), logits.detach()), "the gradient": (gradient, expected_gradient)}
+    pairs = {
+        "the output": (outputs.detach(), logits.detach()),
+        "the output beside layers": (tapped, logits.detach()),
+        "the gradient": (gradient, expected_gradient),
+    }
     pairs |= {name: (found[name], expected[name]) for name in line.layers}
     for what, (value, other) in pairs.items():
         largest = float(other.abs().max())

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gradserve_server.models.chains import Call, Chain
 from gradserve_server.models.convolutions import is_plain
+from gradserve_server.models.joining import joined
 from gradserve_server.models.kernels import Through, through_rectifier
 
 Tap = Callable[[Tensor], Tensor | None]
@@ -166,6 +167,6 @@ def _divided(calls: Sequence[Call | Piece], output: int, tapped: frozenset[int])
             case _:
                 links = [call for call in group if isinstance(call, Call)]
                 kept = made & {output, *tapped, *(place for place in made if last.get(place, number) > number)}
-                does = Chain(links, tuple(read), sorted(kept))
+                does = Chain(joined(links, kept), tuple(read), sorted(kept))
         parts.append(_Part(does, group[-1].output, [place for place in read if last[place] == number]))
     return parts

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from gradserve_server.models.chains import Call, Link
 from gradserve_server.models.convolutions import Convolution, ceiling
 from gradserve_server.models.links import Adding, Rectifying
-from gradserve_server.models.operations import LOOKS, operation
+from gradserve_server.models.operations import KEEPING_FINITE, LOOKS, operation
 from gradserve_server.models.rectifiers import rectification
 from gradserve_server.models.straight_line import Piece, Place, StraightLine
 
@@ -59,6 +59,7 @@ class _Trace(TorchFunctionMode):
         self.layers: dict[str, int] = {}
         self.shows_rectifiers = True
         self.asks_for_sizes = False
+        self._finite = True
         self._network = network
         self._known = known
         self._rows = rows
@@ -127,9 +128,9 @@ class _Trace(TorchFunctionMode):
         if any(output is tensor for tensor in given) and _versions((args, kwargs)) == versions:
             return
         if isinstance(module, Convolution):
-            self._note(module, given, output)
+            self._note(module.link, given, output)
         elif (bound := ceiling(module)) is not None:
-            self._note(Rectifying(bound), given, output)
+            self._note(Rectifying(bound, self._finite), given, output)
         else:
             self._note_piece(self._known.aside(module), args, kwargs, output)
 
@@ -137,6 +138,8 @@ class _Trace(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         options = kwargs or {}
+        name = operation(func)
+        self._finite = self._finite and name in KEEPING_FINITE | LOOKS
         if self._inside:
             # That of a link is the link's own.
             if rectification(func, args, options) is not None and not _is_link(self._inside[0][0]):
@@ -145,7 +148,6 @@ class _Trace(TorchFunctionMode):
         given = _tensors((args, options))
         versions = [tensor._version for tensor in given]
         result = func(*args, **options)
-        name = operation(func)
         if name in LOOKS:
             self.asks_for_sizes |= name in ("size", "numel", "stride") or isinstance(result, torch.Size)
             return result
@@ -157,7 +159,8 @@ class _Trace(TorchFunctionMode):
             raise Unclear(f"{name} changes what it is given")
         rectified = rectification(func, args, options)
         if rectified is not None:
-            self._note(Rectifying(inf if rectified.ceiling is None else rectified.ceiling), [rectified.input], result)
+            bound = inf if rectified.ceiling is None else rectified.ceiling
+            self._note(Rectifying(bound, self._finite), [rectified.input], result)
         elif name in ("add", "iadd") and not options and self._are_alike(args):
             self._note(Adding(), given, result)
         elif changed:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +12,7 @@ from gradserve_server.autograd.graphs import captured_at_once
 from gradserve_server.autograd.objective import class_score
 from gradserve_server.autograd.passes import Bundle, Chunk, run
 from gradserve_server.autograd.query import Query
+from gradserve_server.models.architectures import EXPORTED
 from gradserve_server.models.model import Model
 from gradserve_server.scheduling.lanes import Lanes
 
@@ -144,6 +145,17 @@ def calibrate(
         # What large passes took, for whoever shares the device.
         torch.cuda.empty_cache()
     return Calibration(tuple(points), knee(points).rows)
+
+
+def costs_like(model: Model) -> tuple[Hashable, ...]:
+    """Returns what passes of models have in common that cost the same on a device, whatever the weights."""
+    return (
+        # An exported program is whatever it is; of all others the architecture says what is done.
+        *(model.version if model.architecture == EXPORTED else "", model.architecture, repr(dict(model.options))),
+        *(model.precision, model.preprocessing.height, model.preprocessing.width, model.replay),
+        *(tuple(sorted(model.folded.layers)), model.folded.line is not None),
+        *(tuple(parameter.shape) for parameter in model.module.parameters()),
+    )
 
 
 def knee(points: Sequence[CalibrationPoint]) -> CalibrationPoint:

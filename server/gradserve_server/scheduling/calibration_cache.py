@@ -14,7 +14,7 @@ import torch
 
 from gradserve_server.files import write_whole
 from gradserve_server.models.model import Model
-from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint
+from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint, costs_like
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +56,8 @@ class CalibrationCache:
             log.warning("the calibration of model %s cannot be kept: %s", model.title, error)
 
     def _path(self, model: Model) -> Path:
-        size = (model.preprocessing.height, model.preprocessing.width)
-        facts = (
-            *(model.version, model.architecture, model.precision, size, len(model.layers)),
-            *(len(model.folded.layers), model.folded.line is not None),
-            *(str(model.device), _device_name(model.device), self._threads, torch.__version__),
-        )
+        machine = (str(model.device), _device_name(model.device), self._threads, torch.__version__)
+        facts = (model.version, *costs_like(model), *machine)
         return self._folder / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.json"
 
 

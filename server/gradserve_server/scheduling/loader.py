@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from gradserve_server.models.architectures import EXPORTED
 from gradserve_server.models.loading import ModelSpec, load
 from gradserve_server.models.model import Model
 from gradserve_server.models.stylizer import StylizerSpec, load_stylizer
-from gradserve_server.scheduling.calibration import Calibration, calibrate, warm_up
+from gradserve_server.scheduling.calibration import Calibration, calibrate, costs_like, warm_up
 from gradserve_server.scheduling.calibration_cache import CalibrationCache
 from gradserve_server.scheduling.lanes import Lanes
 from gradserve_server.scheduling.threads import use_threads
@@ -65,25 +64,15 @@ class Loader:
         started = time.perf_counter()
         gpu = "cuda:0" if torch.cuda.is_available() else "cpu"
         device = torch.device(gpu if self._device == "auto" else self._device)
-        if isinstance(spec, StylizerSpec):
-            model, options = load_stylizer(spec, device), ""
-        else:
-            model, options = load(spec, device), str(spec.options)
-        network = (
-            # An exported program is whatever it is; of all others the architecture says what is done.
-            *(model.version if model.architecture == EXPORTED else "", model.architecture, options, model.precision),
-            *(model.preprocessing.height, model.preprocessing.width, model.replay),
-            *(model.folded.layers, model.folded.line is not None),
-            *(parameter.shape for parameter in model.module.parameters()),
-        )
+        model = load_stylizer(spec, device) if isinstance(spec, StylizerSpec) else load(spec, device)
         kept = self._cache.read(model) if self._cache is not None else None
-        known = self._known.get(network) or kept
+        known = self._known.get(costs_like(model)) or kept
         if known is None:
             known = calibrate(model, self._lanes, self._pass_rows, measured=self._measured)
         else:
             self._measured(lambda: warm_up(model, self._lanes))
         if self._cache is not None and kept is None:
             self._cache.write(model, known)
-        self._known[network] = known
+        self._known[costs_like(model)] = known
         loaded(model, known, time.perf_counter() - started)
         return model

@@ -15,7 +15,7 @@ SIZES = [(13, 13), (14, 17), (16, 12)]
 
 def compare(weight: Tensor, bias: Tensor | None, geometry: Geometry, ceiling: float | None = None) -> None:
     """Compares outputs and gradients with torch's in float64, for images of several sizes."""
-    kernel = Kernel(weight, bias, geometry, ceiling)
+    kernel = Kernel(weight, bias, geometry)
     options = (geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
     wide = weight.double(), bias.double() if bias is not None else None
     channels = weight.shape[1] * geometry.groups
@@ -25,7 +25,7 @@ def compare(weight: Tensor, bias: Tensor | None, geometry: Geometry, ceiling: fl
         expected = F.conv2d(leaf, *wide, *options)
         if ceiling is not None:
             expected = expected.clamp(0, ceiling)
-        found = kernel(rows)
+        found = kernel(rows, ceiling)
         torch.testing.assert_close(found.double(), expected.detach(), rtol=1e-5, atol=2e-5)
         arriving = torch.randn(found.shape).contiguous(memory_format=torch.channels_last)
         through = arriving if ceiling is None else arriving * (found > 0) * (found < ceiling)
@@ -77,11 +77,14 @@ def test_it_rectifies(ceiling: float, size: int, groups: int, stride: int) -> No
 def test_rows_may_lie_in_memory_as_they_like() -> None:
     torch.manual_seed(0)
     weight, bias = torch.randn(8, 8, 3, 3), torch.randn(8)
-    kernel = Kernel(weight, bias, Geometry(padding=(1, 1)), inf)
+    kernel = Kernel(weight, bias, Geometry(padding=(1, 1)))
     wide = torch.randn(4, 20, 24, 9)
     for rows in (wide[:, :8, :9], wide[:, :8].transpose(2, 3), wide[::2, 4:12, ::2, :], wide[:1, :8, :1, :1]):
         expected = F.conv2d(rows, weight, bias, padding=1)
-        torch.testing.assert_close(kernel(rows), expected.relu(), rtol=1e-5, atol=2e-5)
+        torch.testing.assert_close(kernel(rows, inf), expected.relu(), rtol=1e-5, atol=2e-5)
+        for other in (torch.randn(expected.shape), expected.transpose(2, 3).contiguous().transpose(2, 3)):
+            torch.testing.assert_close(kernel(rows, None, other), expected + other, rtol=1e-5, atol=2e-5)
+            torch.testing.assert_close(kernel(rows, inf, other), (expected + other).relu(), rtol=1e-5, atol=2e-5)
         torch.testing.assert_close(
             kernel.gradient(expected, (rows.shape[2], rows.shape[3]), None),
             torch.nn.grad.conv2d_input(rows.shape, weight, expected, padding=1),

@@ -160,8 +160,8 @@ def test_what_is_done_in_place_is_done_aside() -> None:
     line = line_of(Network(busy))
     assert line is not None
     links = [call.link for call in line.calls if isinstance(call, Call)]
-    assert Rectifying(float("inf")) in links
-    assert Rectifying(2.0) in links
+    assert Rectifying(float("inf"), finite=True) in links
+    assert Rectifying(2.0, finite=True) in links
     assert links.count(Adding()) == 2
     rows = noise()
     before = rows.clone()

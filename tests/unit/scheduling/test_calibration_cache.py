@@ -32,8 +32,14 @@ def test_what_is_written_is_read(tmp_path: Path, model) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"version": "1" * 64}, {"architecture": "timm:other"}, {"arithmetic": PRECISIONS["bfloat16"]}],
-    ids=["weights", "architecture", "precision"],
+    [
+        {"version": "1" * 64},
+        {"architecture": "timm:other"},
+        {"arithmetic": PRECISIONS["bfloat16"]},
+        {"options": {"act_layer": "silu"}},
+        {"replay": False},
+    ],
+    ids=["weights", "architecture", "precision", "options", "replay"],
 )
 def test_another_model_has_its_own(tmp_path: Path, model, change) -> None:
     cache = CalibrationCache(tmp_path, threads=2)

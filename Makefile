@@ -142,6 +142,7 @@ bench: $(INSTALLED) ## Measure speed and fairness on this machine, as ratios; tw
 	$(BIN)/python -m benchmarks.maximize_jobs
 	$(BIN)/python -m benchmarks.large_images
 	$(BIN)/python -m benchmarks.company --rate 2 --requests 25
+	$(BIN)/python -m benchmarks.neighbor
 	$(BIN)/python -m benchmarks.overload
 	$(BIN)/python -m benchmarks.costs
 	$(BIN)/python -m benchmarks.explain_stream

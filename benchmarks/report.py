@@ -101,6 +101,7 @@ def _profile(found: Results) -> str:
 TABLES: Mapping[str, Callable[[Results], str]] = {
     "core": _rows,
     "company": _rows,
+    "neighbor": _rows,
     "throughput": _rows,
     "server_per_core": _rows,
     "maximize_jobs": _rows,

@@ -1,15 +1,11 @@
 """What all tests share: photographs, the embedded model, small networks."""
 
 # First of all, before any library starts a thread.
-import os
-
 from gradserve_server.scheduling.allocator import keep_freed_memory
 
-# Processes share the cores: OpenMP's threads of one, which wait by spinning, would keep those of another from what they
-# wait for. Servers in processes of their own inherit it.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 keep_freed_memory()
 
+import os  # noqa: E402
 import shutil  # noqa: E402
 import tempfile  # noqa: E402
 from io import BytesIO  # noqa: E402

@@ -144,6 +144,8 @@ class Contestant:
 
     def _environment(self, interpreter: Path, port: int, settings: Settings, steps: int) -> dict[str, str]:
         found = dict(os.environ) | {
+            # As this project's server has it: threads that spin would keep one peer's from what they wait for.
+            "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"],
             "PATH": f"{interpreter.parent}:{os.environ['PATH']}",
             # An installation that can be edited is not seen through a .pth file, so name what is imported here.
             "PYTHONPATH": os.pathsep.join(map(str, (HERE.parent.parent, *_SOURCES))),

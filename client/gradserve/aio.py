@@ -85,7 +85,8 @@ class Client:
         await self._channel.close()
 
     def _terms(self, timeout: float | None) -> dict[str, Any]:
-        return {"timeout": timeout or self._timeout, "metadata": (*self._metadata, *self._access.metadata())}
+        seconds = self._timeout if timeout is None else timeout
+        return {"timeout": seconds, "metadata": (*self._metadata, *self._access.metadata())}
 
     async def wait_ready(self, timeout: float = 60.0) -> None:
         """Waits until a server says it is ready to answer. Raises as `gradserve.Client.wait_ready`."""

@@ -88,7 +88,8 @@ class Client:
         self._channel.close()
 
     def _terms(self, timeout: float | None) -> dict[str, Any]:
-        return {"timeout": timeout or self._timeout, "metadata": (*self._metadata, *self._access.metadata())}
+        seconds = self._timeout if timeout is None else timeout
+        return {"timeout": seconds, "metadata": (*self._metadata, *self._access.metadata())}
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Waits until a server says it is ready to answer.
@@ -324,7 +325,8 @@ class Client:
             preset: Combination of parts: `simonyan`, `yosinski`, `lucid`, `deepdream`, `fgsm` or `pgd`. By default
                 `lucid` without an image and `deepdream` with one.
             steps: Number of steps; with octaves, of each octave.
-            size: Height and width of the result in pixels, or one number for both.
+            size: Height and width of the result in pixels, or one number for both; without one those of a given image,
+                or the largest of its proportions that are served.
             epsilon: Radius of the ball around the image, pixels in 0..1.
             seed: Seed of random draws; without one the server draws it and reports it.
             model: Model; without one the server's default.
@@ -401,7 +403,7 @@ class Client:
             style_weight: Weight of the style term, > 0.
             total_variation_weight: Weight of the total-variation term, >= 0.
             steps: Number of steps of all scales together.
-            size: Longer side of the result in pixels; without one the content's.
+            size: Longer side of the result in pixels; without one the content's, or the largest that is served.
             start: `content`, `noise` or `style_statistics`.
             optimizer: `lbfgs` or `adam`.
             preserve_colors: Whether to keep the colours of the content, and stylise its luminance only.

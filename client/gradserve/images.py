@@ -16,6 +16,9 @@ ImageLike = str | PathLike[str] | bytes | PIL.Image.Image | npt.NDArray[Any]
 """An image: a path or the bytes of a JPEG, PNG or WebP file, a PIL image, or an array [height, width, 3] of uint8 in
 0..255 or of floating point in 0..1."""
 
+_OF_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
+_AS_RGB = ("CMYK", "HSV", "YCbCr")
+
 _DTYPES: dict[Any, Any] = {
     image_pb2.DATA_TYPE_UINT8: np.dtype("u1"),
     image_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
@@ -27,10 +30,10 @@ _DTYPES: dict[Any, Any] = {
 def to_message(image: ImageLike) -> image_pb2.Image:
     """Builds the message of an image.
 
-    Files are sent as they are. A PIL image is sent as a PNG file, an array as its elements.
+    Files are sent as they are. A PIL image is sent upright as a PNG file, an array as its elements.
 
     Raises:
-        TypeError: It is not an image.
+        TypeError: It is not an image, or a PIL image of a mode that no file has.
         ValueError: An array has another shape than [height, width, 3].
         OSError: The file cannot be read.
     """
@@ -40,7 +43,11 @@ def to_message(image: ImageLike) -> image_pb2.Image:
         return image_pb2.Image(encoded=image)
     if isinstance(image, PIL.Image.Image):
         file = BytesIO()
-        image.save(file, "PNG", compress_level=1)
+        if image.mode not in _OF_PNG + _AS_RGB:
+            raise TypeError(f"a PIL image of mode {image.mode} cannot be sent: give image.convert('RGB')")
+        # The file would say nothing of how the camera was held.
+        upright = PIL.ImageOps.exif_transpose(image)
+        (upright.convert("RGB") if upright.mode in _AS_RGB else upright).save(file, "PNG", compress_level=1)
         return image_pb2.Image(encoded=file.getvalue())
     if isinstance(image, np.ndarray):
         _check(image)

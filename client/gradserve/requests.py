@@ -38,6 +38,8 @@ def explain_request(
         TypeError: A method or a parameter does not exist.
         ValueError: A value is not one of those its field can have.
     """
+    if isinstance(methods, str):
+        raise TypeError(f"methods must be a list of methods, such as [{methods!r}]")
     request = explain_pb2.ExplainRequest(
         model=model or "",
         image=None if image is None else to_message(image),
@@ -143,7 +145,10 @@ def assign(message: Message, name: str, value: Any) -> None:
         if value.lower() not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
         value = known[value.lower()]
-    setattr(message, name, value)
+    try:
+        setattr(message, name, value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from None
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

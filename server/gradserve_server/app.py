@@ -167,12 +167,8 @@ class Server:
             await self.page.start()
             log.info("page on http://%s:%d/", settings.ui.rpartition(":")[0], self.page.port)
         await self._health.set_ready(True)
-        log.info(
-            "serving on port %d, metrics on port %d, operations on port %d",
-            self.port,
-            self.metrics_port,
-            self.operations_port,
-        )
+        operations = f", operations on port {self.operations_port}" if self._settings.operations else ""
+        log.info("serving on port %d, metrics on port %d%s", self.port, self.metrics_port, operations)
 
     def _service_server(self) -> aio.Server:
         server = new_server([self._interceptor], _options(self._settings))

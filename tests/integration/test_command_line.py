@@ -95,6 +95,35 @@ def test_several_methods_side_by_side(address: str, image: Path, tmp_path: Path)
     assert "one method" in refused.stderr
 
 
+def test_a_photograph_of_a_camera_is_explained_by_several_methods(address: str, tmp_path: Path) -> None:
+    photograph = tmp_path / "camera.jpg"
+    PIL.Image.fromarray(np.zeros((1600, 2400, 3), np.uint8)).save(photograph)
+    methods = ("saliency", "grad_cam", "hires_cam", "layer_cam", "xgrad_cam")
+    asked = ["explain", str(photograph), *(word for method in methods for word in ("--method", method))]
+    done = gradserve(address, *asked)
+    assert done.returncode == 0, done.stderr
+    # Maps of all its pixels are more than one answer holds, which the error says with the way out.
+    refused = gradserve(address, *asked, "--output", str(tmp_path / "out.png"))
+    assert refused.returncode == 1
+    assert "5 heatmaps of 2400 x 1600 would have 76800000 bytes" in refused.stderr
+    smaller = gradserve(address, *asked, "--output", str(tmp_path / "out.png"), "--frame", "model_input")
+    assert smaller.returncode == 0, smaller.stderr
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("explain", "IMAGE", "--overlay", "opacity=x"), "--output or --html"),
+        (("explain", "IMAGE", "--method", "rise", "--set", "mask_count=abc"), "mask_count: "),
+        (("maximize", "--class", "espresso", "--change", "out.png"), "give IMAGE"),
+    ],
+)
+def test_what_would_be_left_undone_is_said(address: str, image: Path, asked: tuple[str, ...], said: str) -> None:
+    done = gradserve(address, *(str(image) if one == "IMAGE" else one for one in asked))
+    assert done.returncode
+    assert said in done.stderr
+
+
 def test_a_folder_into_a_folder(address: str, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     asked = ["explain", str(folder), "--method", "grad_cam", "--method", "saliency"]

@@ -108,7 +108,7 @@ def test_a_broken_version_leaves_the_old_one_serving(tmp_path: Path) -> None:
         assert client.explain(IMAGES[0]).metadata.model_version == good
         assert sample(server, "gradserve_model_loads_total", model="net", outcome="failed") == 1
         assert sample(server, "gradserve_model_state", model="net", number="2", state="failed") == 1
-        with pytest.raises(NotFound, match="served: net@1"):
+        with pytest.raises(NotFound, match="version '2' of model 'net' could not be loaded; ListModels says why"):
             client.explain(IMAGES[0], model="net@2")
 
         # The serving version's own file is replaced by a broken one: what was loaded serves on.

@@ -36,7 +36,7 @@ from gradserve.results import Explanation, TrustReport
 @click.option("--top-k", type=int, help="Explain so many of the most probable classes.")
 @model
 @click.option("--layer", help="Layer, for methods that work on one; the model's default if not given.")
-@click.option("--frame", type=click.Choice(("original", "model_input")), default="original", help="Frame of the maps.")
+@click.option("--frame", type=click.Choice(("original", "model_input")), help="Frame of the maps, original by default.")
 @click.option("--trust", is_flag=True, help="Say whether to believe it.")
 @seed
 @parameters("reduction=sum")
@@ -61,7 +61,7 @@ def explain(
     top_k: int | None,
     model: str | None,
     layer: str | None,
-    frame: str,
+    frame: str | None,
     trust: bool,
     seed: int | None,
     parameters: tuple[tuple[str, Any], ...],
@@ -81,6 +81,8 @@ def explain(
     destinations = Destinations(output, heatmap)
     found = sources(images)
     destinations.check(len(found), len(methods) * max(1, len(targets) + (top_k or 0)))
+    if overlay and not (output or html):
+        raise click.UsageError("--overlay says how to render: say where to, by --output or --html")
     failed = late = 0
     with connection.client() as client, _gallery(html, len(found)) as gallery, _shown(len(found)) as show:
         stream = client.explain_stream(
@@ -89,7 +91,8 @@ def explain(
             targets=targets,
             top_k=top_k,
             model=model,
-            frame=frame,
+            # Where nothing is saved, the answer need not hold maps as large as a photograph.
+            frame=frame or ("original" if output or heatmap or html else "model_input"),
             overlay=(dict(overlay) or True) if output or html else False,
             seed=seed,
             trust=trust,

@@ -61,6 +61,8 @@ def maximize(
     parts = dict(parameters)
     if gif:
         parts.setdefault("preview_interval_steps", max(1, (steps or FRAME_COUNT) // FRAME_COUNT))
+    if change and image is None:
+        raise click.UsageError("--change is what became of a given image: give IMAGE")
     wanted = _objective(target, channel, layer, attacks=preset in ATTACKS)
     frames: list[PIL.Image.Image] = []
 

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from gradserve_server.models.device import device_of
 from gradserve_server.models.failure import ModelLoadError, one_line
 from gradserve_server.models.folder import CONFIG, Candidate, Listing, read_model
 from gradserve_server.models.loading import load
@@ -64,7 +65,7 @@ def _check(candidate: Candidate, arguments: argparse.Namespace) -> bool:
     try:
         if candidate.error:
             raise ModelLoadError(candidate.error)
-        model = load(candidate.spec, torch.device(arguments.device))
+        model = load(candidate.spec, device_of(arguments.device))
         rows = list(_rows(model, candidate, arguments.layers))
         if arguments.expected is not None:
             rows.append(("expected logits", _compared(model, arguments.expected)))

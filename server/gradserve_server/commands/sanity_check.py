@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import fmean
 
 import skimage.data
-import torch
 
 from gradserve_server.assessment.picture import maps_picture
 from gradserve_server.assessment.randomization import cascade, independent
@@ -22,6 +21,7 @@ from gradserve_server.config import Settings, add_settings
 from gradserve_server.errors import RequestError, nearest
 from gradserve_server.imaging.decode import Pixels, decode
 from gradserve_server.imaging.encode import ImageFormat, encode
+from gradserve_server.models.device import device_of
 from gradserve_server.models.loading import ModelLoadError, load
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import find_spec
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Checks; returns 1 if something named does not exist or cannot be read."""
     try:
-        model = load(find_spec(arguments.models, arguments.model or ""), _device(arguments.device))
+        model = load(find_spec(arguments.models, arguments.model or ""), device_of(arguments.device))
         methods = _methods(arguments.methods, model)
         photographs = _photographs(arguments.images)
         _check(model, methods, photographs, arguments)
@@ -129,14 +129,6 @@ def _write(
                 for photograph, measures in zip(photographs, of_photographs, strict=True):
                     values = [f"{value:.4f}" for value in asdict(measures).values()]
                     table.writerow([method, part, photograph, *values])
-
-
-def _device(name: str) -> torch.device:
-    gpu = "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.device(gpu if name == "auto" else name)
-    except RuntimeError as error:
-        raise ModelLoadError(f"no device {name!r}: use cpu, cuda:0 or auto") from error
 
 
 def _methods(names: list[str] | None, model: Model) -> tuple[Method, ...]:

@@ -88,6 +88,13 @@ class Repository:
                 reason="MODEL_FAILED",
                 metadata={"model": wanted},
             )
+        if any(entry.state is State.FAILED for entry in found):
+            raise NotFound(
+                f"version {version!r} of model {wanted!r} could not be loaded; ListModels says why",
+                field="model",
+                reason="MODEL_FAILED",
+                metadata={"model": wanted, "version": version},
+            )
         if versions:
             served = ", ".join(entry.spec.title for entry in versions if entry.state is not State.FAILED)
             raise NotFound(

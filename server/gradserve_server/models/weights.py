@@ -114,7 +114,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], name: str, architecture
         lacks = f"lacks {len(missing)} entries of it, for example {missing[0]}" if missing else ""
         has = f"has {len(unknown)} that it has not, for example {unknown[0]}" if unknown else ""
         raise ModelLoadError(
-            f"{name} does not fit {architecture}: it {' and '.join(filter(None, (lacks, has)))}; "
+            f"{name} does not fit {architecture}: it {', and '.join(filter(None, (lacks, has)))}; "
             "is it the architecture that was trained?"
         )
     for entry, wanted in expected.items():

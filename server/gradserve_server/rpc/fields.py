@@ -26,7 +26,8 @@ def in_range(value: float, low: float, high: float, field: str) -> None:
     """
     # Also false for a value that is not a number.
     if not low <= value <= high:
-        raise InvalidInput(f"must be {low:g} to {high:g}, not {value:g}", field=field, reason="OUT_OF_RANGE")
+        bounds = f"{_number(low)} to {_number(high)}"
+        raise InvalidInput(f"must be {bounds}, not {_number(value)}", field=field, reason="OUT_OF_RANGE")
 
 
 def positive(value: float, high: float, field: str) -> None:
@@ -81,3 +82,8 @@ def margin_seconds(request: Any) -> float | None:
     if seconds < 0:
         raise InvalidInput(f"must not be negative: {seconds:g} s", field="result_before_deadline")
     return seconds
+
+
+def _number(value: float) -> str:
+    # Whole numbers as they were given, and not as 1e+06.
+    return str(value) if isinstance(value, int) else f"{value:g}"

@@ -1,6 +1,7 @@
 """From a Maximize request to the program's task. All that can be wrong with it is found here, before any work."""
 
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -129,7 +130,7 @@ def start_images(
     except RequestError as error:
         raise error.within("image") from error.__cause__
     pixels = fit_decoded(image, preprocessing)[0] if fits else image.pixels
-    height, width = call.size or pixels.shape[:2]
+    height, width = call.size or _served(pixels.shape[0], pixels.shape[1], settings.maximize_pixels)
     check_size((height, width), 1, call.recipe, settings)
     return np.ascontiguousarray(as_float(resize(pixels, height, width)).transpose(2, 0, 1)[None])
 
@@ -143,8 +144,8 @@ def check_size(size: tuple[int, int], count: int, parts: Recipe, settings: Setti
     total = count * size[0] * size[1]
     if total > settings.maximize_pixels:
         raise InvalidInput(
-            f"{count} images of {size[0]} x {size[1]} have {total} pixels; at most {settings.maximize_pixels} are "
-            "served: give a smaller size",
+            f"{count} image{'s' * (count > 1)} of {size[1]} x {size[0]} would have {total} pixels; at most "
+            f"{settings.maximize_pixels} are served: give a smaller size",
             field="size",
             reason="IMAGE_TOO_LARGE",
             metadata={"pixels": str(total), "max_pixels": str(settings.maximize_pixels)},
@@ -159,6 +160,12 @@ def check_size(size: tuple[int, int], count: int, parts: Recipe, settings: Setti
         )
     for name in ("pad_px", "jitter_px"):
         in_range(getattr(parts.robustness, name), 0, max(size), f"robustness.{name}")
+
+
+def _served(height: int, width: int, most: int) -> tuple[int, int]:
+    """Returns a photograph's height and width, or the largest of its proportions with so many pixels at most."""
+    scale = min(1.0, sqrt(most / (height * width)))
+    return int(scale * height), int(scale * width)
 
 
 def _size(request: maximize_pb2.MaximizeRequest, settings: Settings) -> tuple[int, int] | None:

@@ -185,11 +185,13 @@ def check_heatmap_bytes(call: ExplainCall, size: tuple[int, int], settings: Sett
         InvalidInput: It will.
     """
     if call.frame is Frame.ORIGINAL:
-        byte_count = len(call.methods) * len(call.targets) * prod(size) * 4
+        count = len(call.methods) * len(call.targets)
+        byte_count = count * prod(size) * 4
         if byte_count > settings.heatmap_bytes:
             raise InvalidInput(
-                f"the heatmaps of {len(call.methods) * len(call.targets)} explanations are {byte_count} bytes; at most "
-                f"{settings.heatmap_bytes} are served: ask for the frame MODEL_INPUT or send a smaller image",
+                f"{count} heatmap{'s' * (count > 1)} of {size[0]} x {size[1]} would have {byte_count} bytes; at most "
+                f"{settings.heatmap_bytes} are served: ask for the frame MODEL_INPUT (in Python and for the command "
+                "model_input), for less at a time, or of a smaller image",
                 field="frame",
                 reason="ANSWER_TOO_LARGE",
                 metadata={"bytes": str(byte_count), "max_bytes": str(settings.heatmap_bytes)},

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf, sqrt
 from typing import Any, TypeVar
 
 import numpy as np
@@ -102,21 +103,25 @@ def stylize_call(request: stylize_pb2.StylizeRequest, repository: Repository, se
     return StylizeCall(model=model, style=style, images=images, **facts)
 
 
-def _content(request: stylize_pb2.StylizeRequest, longest: int, settings: Settings) -> Pixels:
-    """Decodes the content at the size of the result, whose longer side has at most `longest` pixels."""
+def _content(
+    request: stylize_pb2.StylizeRequest, longest: int, settings: Settings, *, most: float = inf, shortest: int = 1
+) -> Pixels:
+    """Decodes the content at the size of the result; where none was asked for its own, or the largest that is served.
+
+    Args:
+        request: The request.
+        longest: Pixels of the longer side at most.
+        settings: The limits.
+        most: Pixels in all at most, where no size was asked for.
+        shortest: Pixels of the shorter side at the least.
+    """
     if request.HasField("size_px"):
         in_range(request.size_px, SHORTEST_SIDE, longest, "size_px")
+        return _scaled(_read(request.content, "content", settings), request.size_px, "size_px", shortest)
     pixels = _read(request.content, "content", settings)
-    longer = max(pixels.shape[:2])
-    side = request.size_px if request.HasField("size_px") else longer
-    if side > longest:
-        raise InvalidInput(
-            f"the content's longer side has {longer} pixels; at most {longest} are served: give `size_px`",
-            field="content",
-            reason="IMAGE_TOO_LARGE",
-            metadata={"side_px": str(longer), "max_side_px": str(longest)},
-        )
-    return _scaled(pixels, side, "size_px" if request.HasField("size_px") else "content")
+    height, width = pixels.shape[:2]
+    scale = min(1.0, longest / max(height, width), sqrt(most / (height * width)))
+    return _scaled(pixels, int(scale * max(height, width)), "content", shortest)
 
 
 def _feed_forward(
@@ -129,7 +134,7 @@ def _feed_forward(
         stylizer = repository.get_stylizer(name)
     except RequestError as error:
         raise error.within("feed_forward") from error.__cause__
-    content = _content(request, LONGEST_SIDE, settings)
+    content = _content(request, LONGEST_SIDE, settings, most=settings.stylizer_pixels)
     height, width = content.shape[:2]
     if height * width > settings.stylizer_pixels:
         raise InvalidInput(
@@ -152,7 +157,7 @@ def _optimization(
         recipe = _recipe(options, model, settings)
     except RequestError as error:
         raise error.within("optimization") from error.__cause__
-    content = _content(request, settings.stylize_side_px, settings)
+    content = _content(request, settings.stylize_side_px, settings, shortest=SHORTEST_SIDE)
     try:
         styles = [
             _style_pixels(style.image, f"styles[{index}].image", max(content.shape[:2]), settings)
@@ -292,7 +297,7 @@ def _style_pixels(image: image_pb2.Image, field: str, side: int, settings: Setti
             field=field,
             reason="ASPECT_RATIO",
         )
-    return _scaled(pixels, side, field)
+    return _scaled(pixels, side, field, SHORTEST_SIDE)
 
 
 def _mask(image: image_pb2.Image, content: Pixels, settings: Settings) -> Pixels:
@@ -320,16 +325,16 @@ def _read(image: image_pb2.Image, field: str, settings: Settings) -> Pixels:
         raise error.within(field) from error.__cause__
 
 
-def _scaled(pixels: Pixels, side: int, field: str) -> Pixels:
-    """Returns pixels whose longer side is `side`."""
+def _scaled(pixels: Pixels, side: int, field: str, shortest: int) -> Pixels:
+    """Returns pixels whose longer side is `side`, and whose shorter one has `shortest` pixels at the least."""
     height, width = pixels.shape[:2]
     scale = side / max(height, width)
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    if min(size) < SHORTEST_SIDE:
+    if min(size) < shortest:
         raise InvalidInput(
-            f"the image would be {size[1]} x {size[0]}; no side may be shorter than {SHORTEST_SIDE}",
+            f"the image would be {size[1]} x {size[0]}; no side may be shorter than {shortest}",
             field=field,
             reason="IMAGE_TOO_SMALL",
-            metadata={"width": str(size[1]), "height": str(size[0]), "min_side_px": str(SHORTEST_SIDE)},
+            metadata={"width": str(size[1]), "height": str(size[0]), "min_side_px": str(shortest)},
         )
     return resize(pixels, *size)

@@ -38,11 +38,18 @@ rows, or such dear ones, that launching it is nothing beside them."""
 MOST_OF_TWO_MS = 2000
 """The same for two rows."""
 
-MOST_PASSES = 3
+PASSES = 3
 """Passes of one size to measure, after a first one that warms up; the fastest counts."""
 
 MEASURED_MS = 300
-"""Time to spend on measuring one size of pass, after a first one that warms up; the fastest pass counts."""
+"""Time after which fewer do."""
+
+ALIKE = 1.25
+"""The fastest counts once another took no more times as long. Where another process computes as well, passes may take
+fifty times what they take; what is measured is kept, and one of them made passes of one row for good."""
+
+MOST_PASSES = 10
+"""Passes of one size to measure, however unlike they are."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +210,7 @@ def _measure(model: Model, rows: int, lanes: Lanes) -> CalibrationPoint:
         with captured_at_once():
             for work in works:
                 _timed(work, model.device)
-            while len(measured) < MOST_PASSES and sum(map(sum, measured)) < MEASURED_MS * len(works):
+            while not _settled(measured):
                 measured.append([_timed(work, model.device) for work in works])
         return [min(found) for found in zip(*measured, strict=True)]
 
@@ -215,6 +222,14 @@ def _measure(model: Model, rows: int, lanes: Lanes) -> CalibrationPoint:
     # What was run beside leaves this thread with its part.
     torch.set_num_threads(threads)
     return CalibrationPoint(rows, forward, gradient, beside)
+
+
+def _settled(measured: Sequence[Sequence[float]]) -> bool:
+    """Whether these milliseconds of passes, of each way, tell what one takes."""
+    if len(measured) < 2 or (len(measured) < PASSES and sum(map(sum, measured)) < MEASURED_MS * len(measured[0])):
+        return False
+    fastest = [sorted(found)[:2] for found in zip(*measured, strict=True)]
+    return len(measured) >= MOST_PASSES or all(second <= ALIKE * first for first, second in fastest)
 
 
 def _run(model: Model, bundle: Bundle, lanes: Lanes) -> None:

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import torch
-
+from gradserve_server.models.device import device_of
 from gradserve_server.models.loading import ModelSpec, load
 from gradserve_server.models.model import Model
 from gradserve_server.models.stylizer import StylizerSpec, load_stylizer
@@ -62,8 +61,7 @@ class Loader:
 
     def _load(self, spec: ModelSpec | StylizerSpec, loaded: Callable[[Model, Calibration, float], None]) -> Model:
         started = time.perf_counter()
-        gpu = "cuda:0" if torch.cuda.is_available() else "cpu"
-        device = torch.device(gpu if self._device == "auto" else self._device)
+        device = device_of(self._device)
         model = load_stylizer(spec, device) if isinstance(spec, StylizerSpec) else load(spec, device)
         kept = self._cache.read(model) if self._cache is not None else None
         known = self._known.get(costs_like(model)) or kept

@@ -1,6 +1,8 @@
 """What a curve of measured passes says about their size."""
 
 from contextlib import AbstractContextManager, closing
+from itertools import count
+from typing import Any
 
 import pytest
 import torch
@@ -87,6 +89,28 @@ def test_the_curve_ends_where_a_pass_would_take_long(
     monkeypatch.setattr(module, "_timed", lambda work, device: launch_ms + row_ms * work.args[1].row_count)
     with lanes(1) as one:
         assert [point.rows for point in calibrate(model_of(OfFewRows(), size=8), one).points] == rows
+
+
+@pytest.mark.parametrize("disturbed", [1, 2, 5])
+def test_what_another_process_held_up_is_measured_again(disturbed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = count(1)
+
+    def timed(work: Any, device: torch.device) -> float:
+        # The first take whatever they take, no two alike.
+        number = next(passes)
+        return 2500.0 / 2**number if number <= disturbed + 1 else 20.0 + work.args[1].row_count
+
+    monkeypatch.setattr(module, "_timed", timed)
+    with lanes(1) as one:
+        found = calibrate(model_of(OfFewRows(), size=8), one)
+    assert [(point.rows, point.most_ms) for point in found.points[:2]] == [(1, 21.0), (2, 22.0)]
+
+
+def test_measuring_ends_however_unlike_passes_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    milliseconds = (2.0**-number for number in count())
+    monkeypatch.setattr(module, "_timed", lambda work, device: next(milliseconds))
+    with lanes(1) as one:
+        assert calibrate(model_of(OfFewRows(), size=8), one, 2).points[0].rows == 2
 
 
 def test_rows_are_for_two_passes_from_the_number_on_that_is() -> None:

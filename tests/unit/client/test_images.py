@@ -1,0 +1,39 @@
+"""Images on their way into messages."""
+
+from io import BytesIO
+
+import numpy as np
+import PIL.Image
+import pytest
+from skimage import data
+
+from gradserve.images import from_image, to_message
+
+
+def sent(image: PIL.Image.Image) -> PIL.Image.Image:
+    return PIL.Image.open(BytesIO(to_message(image).encoded))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_pil_image_is_sent_as_a_person_sees_it(orientation: int) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    file = BytesIO()
+    PIL.Image.fromarray(data.chelsea()).save(file, "PNG", exif=exif)
+    # The server turns a file, and a picture that was opened is the same picture.
+    found = sent(PIL.Image.open(file))
+    assert found.getexif().get(0x0112, 1) == 1
+    assert np.array_equal(np.asarray(found), np.asarray(from_image(file.getvalue())))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "HSV", "YCbCr"])
+def test_a_pil_image_may_be_of_any_mode_that_has_a_picture(mode: str) -> None:
+    picture = PIL.Image.fromarray(data.chelsea()).convert("RGB")
+    image = picture.convert(mode)
+    assert np.array_equal(np.asarray(sent(image).convert("RGB")), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["F", "LAB"])
+def test_one_that_has_none_is_refused_by_name(mode: str) -> None:
+    with pytest.raises(TypeError, match=rf"mode {mode} cannot be sent: give image.convert"):
+        to_message(PIL.Image.new(mode, (4, 4)))

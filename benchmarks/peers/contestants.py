@@ -143,9 +143,8 @@ class Contestant:
             await asyncio.to_thread(_end, process)
 
     def _environment(self, interpreter: Path, port: int, settings: Settings, steps: int) -> dict[str, str]:
+        # With what this project's server sets for its own process: see `gradserve_server/__init__`.
         found = dict(os.environ) | {
-            # As this project's server has it: threads that spin would keep one peer's from what they wait for.
-            "GOMP_SPINCOUNT": os.environ["GOMP_SPINCOUNT"],
             "PATH": f"{interpreter.parent}:{os.environ['PATH']}",
             # An installation that can be edited is not seen through a .pth file, so name what is imported here.
             "PYTHONPATH": os.pathsep.join(map(str, (HERE.parent.parent, *_SOURCES))),

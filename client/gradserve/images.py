@@ -16,8 +16,12 @@ ImageLike = str | PathLike[str] | bytes | PIL.Image.Image | npt.NDArray[Any]
 """An image: a path or the bytes of a JPEG, PNG or WebP file, a PIL image, or an array [height, width, 3] of uint8 in
 0..255 or of floating point in 0..1."""
 
-_OF_PNG = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16")
-_AS_RGB = ("CMYK", "HSV", "YCbCr")
+_AS: dict[str, str] = {mode: mode for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B")} | {
+    **dict.fromkeys(("CMYK", "HSV", "YCbCr"), "RGB"),
+    "I": "I;16",
+}
+"""Modes of PIL images, and as which a PNG file has them."""
+
 
 _DTYPES: dict[Any, Any] = {
     image_pb2.DATA_TYPE_UINT8: np.dtype("u1"),
@@ -43,11 +47,12 @@ def to_message(image: ImageLike) -> image_pb2.Image:
         return image_pb2.Image(encoded=image)
     if isinstance(image, PIL.Image.Image):
         file = BytesIO()
-        if image.mode not in _OF_PNG + _AS_RGB:
+        if image.mode not in _AS:
             raise TypeError(f"a PIL image of mode {image.mode} cannot be sent: give image.convert('RGB')")
         # The file would say nothing of how the camera was held.
         upright = PIL.ImageOps.exif_transpose(image)
-        (upright.convert("RGB") if upright.mode in _AS_RGB else upright).save(file, "PNG", compress_level=1)
+        mode = _AS[image.mode]
+        (upright if mode == image.mode else upright.convert(mode)).save(file, "PNG", compress_level=1)
         return image_pb2.Image(encoded=file.getvalue())
     if isinstance(image, np.ndarray):
         _check(image)

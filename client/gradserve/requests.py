@@ -148,7 +148,7 @@ def assign(message: Message, name: str, value: Any) -> None:
     try:
         setattr(message, name, value)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error}") from None
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{name}: {error}") from None
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

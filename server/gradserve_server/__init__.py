@@ -10,4 +10,5 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 # than a processor is given for at a time: beside another process that computes, such as the inference service, each
 # operation of a pass then waits for whoever has a core, and a pass takes twenty times as long. This is longer than the
 # interpreter takes from one operation to the next. It is read when torch is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")

@@ -36,7 +36,11 @@ from gradserve.results import Explanation, TrustReport
 @click.option("--top-k", type=int, help="Explain so many of the most probable classes.")
 @model
 @click.option("--layer", help="Layer, for methods that work on one; the model's default if not given.")
-@click.option("--frame", type=click.Choice(("original", "model_input")), help="Frame of the maps, original by default.")
+@click.option(
+    "--frame",
+    type=click.Choice(("original", "model_input")),
+    help="Frame of maps and overlays that are saved; original by default.",
+)
 @click.option("--trust", is_flag=True, help="Say whether to believe it.")
 @seed
 @parameters("reduction=sum")

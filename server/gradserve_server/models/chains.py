@@ -27,13 +27,18 @@ class Link(Protocol):
     def value(self, *inputs: Tensor) -> Tensor:
         """Returns the output."""
 
-    def recorded(self, *inputs: Tensor) -> tuple[Tensor, Kept, Any]:
-        """Returns the output, and what `gradients` is to be given: tensors, and whatever else."""
+    def recorded(self, *inputs: Tensor, wanted: Sequence[bool]) -> tuple[Tensor, Kept, Any]:
+        """Returns the output, and what `gradients` is to be given: tensors, and whatever else.
+
+        Args:
+            inputs: The inputs.
+            wanted: With respect to which of them a gradient will be.
+        """
 
     def gradients(
         self, kept: Kept, noted: Any, arriving: Tensor, *, owned: bool, through: Through
-    ) -> Sequence[Gradient]:
-        """Returns the gradients with respect to each input.
+    ) -> Sequence[Gradient | None]:
+        """Returns the gradients with respect to each input; None where `recorded` was told that none is wanted.
 
         Args:
             kept: What `recorded` returned.
@@ -106,7 +111,8 @@ class _Chained(torch.autograd.Function):
             if differentiable.isdisjoint(call.inputs):
                 values[call.output] = call.link.value(*inputs)
             else:
-                values[call.output], kept, noted = call.link.recorded(*inputs)
+                wanted = [place in differentiable for place in call.inputs]
+                values[call.output], kept, noted = call.link.recorded(*inputs, wanted=wanted)
                 differentiable.add(call.output)
                 records.append((call, slice(len(tensors), len(tensors) + len(kept)), noted))
                 tensors += kept
@@ -132,9 +138,9 @@ class _Chained(torch.autograd.Function):
             if taken is None:
                 continue
             found = call.link.gradients(tensors[places], noted, taken[0], owned=taken[1], through=ctx.through)
-            for place, (gradient, fresh) in zip(call.inputs, found, strict=True):
-                if place in ctx.differentiable:
-                    gradients.add(place, gradient, owned=fresh)
+            for place, gradient in zip(call.inputs, found, strict=True):
+                if gradient is not None and place in ctx.differentiable:
+                    gradients.add(place, gradient[0], owned=gradient[1])
         return None, None, *(gradients.at(place) for place in chain.inputs)
 
 

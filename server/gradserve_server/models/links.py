@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from gradserve_server.models.chains import Gradient, Kept
 from gradserve_server.models.kernels import Kernel, Through
 
-Noted = tuple[Kernel | None, tuple[int, int]]
+Noted = tuple[Kernel | None, tuple[int, int]] | None
+"""A kernel, if one convolved, and the size of what it did; None where no gradient is wanted with respect to that."""
 
 
 @dataclass(frozen=True)
@@ -33,26 +34,31 @@ class Convolving:
         """Returns the output for rows, and what is to be added to them."""
         return self._by(self.kernel(inputs[0]), *inputs)
 
-    def recorded(self, *inputs: Tensor) -> tuple[Tensor, Kept, Noted]:
-        """Returns it, what its gradient needs, and the kernel, if one did it, with the size of what was convolved."""
+    def recorded(self, *inputs: Tensor, wanted: Sequence[bool]) -> tuple[Tensor, Kept, Noted]:
+        """Returns it, what its gradients need, and how the one with respect to the rows is found."""
         rows = inputs[0]
         kernel = self.kernel(rows)
         output = self._by(kernel, *inputs)
+        rectified = output if self.ceiling is not None else None
+        if not wanted[0]:
+            return output, (rectified, None), None
         needs_rows = kernel is None or kernel.needs_rows
-        kept = (output if self.ceiling is not None else None, rows if needs_rows else None)
-        return output, kept, (kernel, (rows.shape[2], rows.shape[3]))
+        return output, (rectified, rows if needs_rows else None), (kernel, (rows.shape[2], rows.shape[3]))
 
     def gradients(
         self, kept: Kept, noted: Noted, arriving: Tensor, *, owned: bool, through: Through
-    ) -> Sequence[Gradient]:
+    ) -> Sequence[Gradient | None]:
         """Returns the gradients with respect to the rows, and to what was added."""
         rectified, rows = kept
-        kernel, size = noted
         if rectified is not None:
             assert self.ceiling is not None
             arriving, owned = through(arriving, rectified, self.ceiling, in_place=owned), True
-        gradient = self._gradient(rows, arriving) if kernel is None else kernel.gradient(arriving, size, rows)
-        return ((gradient, True), (arriving, owned)) if self.adds else ((gradient, True),)
+        found: Gradient | None = None
+        if noted is not None:
+            kernel, size = noted
+            gradient = self._gradient(rows, arriving) if kernel is None else kernel.gradient(arriving, size, rows)
+            found = gradient, True
+        return (found, (arriving, owned)) if self.adds else (found,)
 
     def _by(self, kernel: Kernel | None, rows: Tensor, *others: Tensor) -> Tensor:
         if kernel is not None:
@@ -78,7 +84,7 @@ class Adding:
         """Returns the sum."""
         return inputs[0] + inputs[1]
 
-    def recorded(self, *inputs: Tensor) -> tuple[Tensor, Kept, None]:
+    def recorded(self, *inputs: Tensor, wanted: Sequence[bool]) -> tuple[Tensor, Kept, None]:
         """Returns the sum; its gradient needs nothing."""
         return self.value(*inputs), (), None
 
@@ -105,7 +111,7 @@ class Rectifying:
         """Returns what is rectified of the one input."""
         return _rectified(inputs[0], self.ceiling)
 
-    def recorded(self, *inputs: Tensor) -> tuple[Tensor, Kept, None]:
+    def recorded(self, *inputs: Tensor, wanted: Sequence[bool]) -> tuple[Tensor, Kept, None]:
         """Returns it, and keeps it: it says where it passes."""
         output = self.value(*inputs)
         return output, (output,), None

@@ -53,11 +53,11 @@ MAX_POOL = "max_pool2d"
 
 KEEPING_FINITE = (
     (_LINEAR | ELEMENTWISE | {MAX_POOL, "mul", "imul", "rmul", "multiply", "matmul"})
-    | {"layer_norm", "group_norm", "instance_norm", "softmax", "scaled_dot_product_attention"}
+    | {"layer_norm", "group_norm", "instance_norm", "softmax", "scaled_dot_product_attention", "len"}
 ) - {"exp", "log", "sqrt", "half"}
 """What makes finite values of finite ones, but for an overflow."""
 
-LOOKS = frozenset(("get", "len", "dim", "size", "numel", "stride", "is_contiguous", "is_floating_point"))
+LOOKS = frozenset(("get", "dim", "size", "numel", "stride", "is_contiguous", "is_floating_point"))
 """What asks a tensor about its shape or type and reads no values."""
 
 

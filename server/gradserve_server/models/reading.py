@@ -99,7 +99,7 @@ def _check(line: StraightLine, network: nn.Module, sample: Tensor) -> None:
         for name in line.layers
     ]
     with torch.enable_grad():
-        leaves = [sample.detach().clone().requires_grad_() for _ in range(2)]
+        leaves = [sample.detach().clone().requires_grad_() for _ in range(3)]
         try:
             logits = network(leaves[0].clone())
         finally:
@@ -109,19 +109,20 @@ def _check(line: StraightLine, network: nn.Module, sample: Tensor) -> None:
             raise Unclear(f"it has a gradient of its own: {others.pop()}")
         weights = torch.linspace(-1, 1, logits[0].numel(), dtype=logits.dtype).reshape(logits[0].shape)
         taps = {name: lambda output, name=name: found.update({name: output.detach().clone()}) for name in line.layers}
-        # Both ways: where nobody reads a layer, fewer calls do more.
+        # Where nobody reads a layer, fewer calls do more.
         outputs = line.run(leaves[1], {})
-        with torch.no_grad():
-            tapped = line.run(sample, taps)
+        tapped = line.run(leaves[2], taps)
         try:
             (expected_gradient,) = torch.autograd.grad((logits * weights).sum(), leaves[0])
         except RuntimeError as error:
             raise Unclear(f"it cannot be differentiated: {one_line(error)}") from error
         (gradient,) = torch.autograd.grad((outputs * weights).sum(), leaves[1])
+        (tapped_gradient,) = torch.autograd.grad((tapped * weights).sum(), leaves[2])
     pairs = {
         "the output": (outputs.detach(), logits.detach()),
-        "the output beside layers": (tapped, logits.detach()),
         "the gradient": (gradient, expected_gradient),
+        "the output beside layers": (tapped.detach(), logits.detach()),
+        "the gradient beside layers": (tapped_gradient, expected_gradient),
     }
     pairs |= {name: (found[name], expected[name]) for name in line.layers}
     for what, (value, other) in pairs.items():

@@ -38,7 +38,7 @@ def positive(value: float, high: float, field: str) -> None:
     """
     if not 0 < value <= high:
         raise InvalidInput(
-            f"must be more than 0 and at most {high:g}, not {value:g}", field=field, reason="OUT_OF_RANGE"
+            f"must be more than 0 and at most {_number(high)}, not {_number(value)}", field=field, reason="OUT_OF_RANGE"
         )
 
 

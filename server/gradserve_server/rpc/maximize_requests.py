@@ -11,6 +11,7 @@ from gradserve_server.autograd.objective import Objective
 from gradserve_server.autograd.query import ActivationRule
 from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, RequestError
+from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.encode import ImageFormat
 from gradserve_server.imaging.geometry import as_float, fit_decoded, least_side
 from gradserve_server.imaging.resize import resize
@@ -116,6 +117,7 @@ def start_images(
     Raises:
         InvalidInput: The image is damaged or too large.
     """
+    settings = settings.within(call.model.limits)
     preprocessing = call.model.preprocessing
     if not call.image_given:
         height, width = call.size or (preprocessing.height, preprocessing.width)
@@ -130,7 +132,7 @@ def start_images(
     except RequestError as error:
         raise error.within("image") from error.__cause__
     pixels = fit_decoded(image, preprocessing)[0] if fits else image.pixels
-    height, width = call.size or _served(pixels.shape[0], pixels.shape[1], settings.maximize_pixels)
+    height, width = pixels.shape[:2] if fits else call.size or _served(pixels, settings.maximize_pixels)
     check_size((height, width), 1, call.recipe, settings)
     return np.ascontiguousarray(as_float(resize(pixels, height, width)).transpose(2, 0, 1)[None])
 
@@ -154,7 +156,7 @@ def check_size(size: tuple[int, int], count: int, parts: Recipe, settings: Setti
     if min(smallest) < SHORTEST_SIDE:
         octaves = parts.octaves.count > 1
         raise InvalidInput(
-            f"the smallest image would be {smallest[0]} x {smallest[1]}; no side may be shorter than {SHORTEST_SIDE}",
+            f"the smallest image would be {smallest[1]} x {smallest[0]}; no side may be shorter than {SHORTEST_SIDE}",
             field="octaves" if octaves and min(size) >= SHORTEST_SIDE else "size",
             reason="IMAGE_TOO_SMALL",
         )
@@ -162,8 +164,9 @@ def check_size(size: tuple[int, int], count: int, parts: Recipe, settings: Setti
         in_range(getattr(parts.robustness, name), 0, max(size), f"robustness.{name}")
 
 
-def _served(height: int, width: int, most: int) -> tuple[int, int]:
+def _served(pixels: Pixels, most: int) -> tuple[int, int]:
     """Returns a photograph's height and width, or the largest of its proportions with so many pixels at most."""
+    height, width = pixels.shape[:2]
     scale = min(1.0, sqrt(most / (height * width)))
     return int(scale * height), int(scale * width)
 

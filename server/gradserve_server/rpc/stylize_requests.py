@@ -117,11 +117,13 @@ def _content(
     """
     if request.HasField("size_px"):
         in_range(request.size_px, SHORTEST_SIDE, longest, "size_px")
-        return _scaled(_read(request.content, "content", settings), request.size_px, "size_px", shortest)
     pixels = _read(request.content, "content", settings)
-    height, width = pixels.shape[:2]
-    scale = min(1.0, longest / max(height, width), sqrt(most / (height * width)))
-    return _scaled(pixels, int(scale * max(height, width)), "content", shortest)
+    if request.HasField("size_px"):
+        return _resized(pixels, _of_side(pixels, request.size_px), "size_px", shortest)
+    height, width = pixels.shape[:2] if max(pixels.shape[:2]) <= longest else _of_side(pixels, longest)
+    if (scale := sqrt(most / (height * width))) < 1:
+        height, width = max(1, int(scale * height)), max(1, int(scale * width))
+    return _resized(pixels, (height, width), "content", shortest)
 
 
 def _feed_forward(
@@ -297,7 +299,7 @@ def _style_pixels(image: image_pb2.Image, field: str, side: int, settings: Setti
             field=field,
             reason="ASPECT_RATIO",
         )
-    return _scaled(pixels, side, field, SHORTEST_SIDE)
+    return _resized(pixels, _of_side(pixels, side), field, SHORTEST_SIDE)
 
 
 def _mask(image: image_pb2.Image, content: Pixels, settings: Settings) -> Pixels:
@@ -325,11 +327,15 @@ def _read(image: image_pb2.Image, field: str, settings: Settings) -> Pixels:
         raise error.within(field) from error.__cause__
 
 
-def _scaled(pixels: Pixels, side: int, field: str, shortest: int) -> Pixels:
-    """Returns pixels whose longer side is `side`, and whose shorter one has `shortest` pixels at the least."""
+def _of_side(pixels: Pixels, side: int) -> tuple[int, int]:
+    """Returns the height and width whose longer one is `side`."""
     height, width = pixels.shape[:2]
     scale = side / max(height, width)
-    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _resized(pixels: Pixels, size: tuple[int, int], field: str, shortest: int) -> Pixels:
+    """Returns pixels of this height and width, the shorter of which has `shortest` pixels at the least."""
     if min(size) < shortest:
         raise InvalidInput(
             f"the image would be {size[1]} x {size[0]}; no side may be shorter than {shortest}",

@@ -49,7 +49,8 @@ ALIKE = 1.25
 fifty times what they take; what is measured is kept, and one of them made passes of one row for good."""
 
 MOST_PASSES = 10
-"""Passes of one size to measure, however unlike they are."""
+MOST_MS = 3000
+"""Passes of one size to measure, and time after which two do, however unlike they are: callers wait meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -226,10 +227,13 @@ def _measure(model: Model, rows: int, lanes: Lanes) -> CalibrationPoint:
 
 def _settled(measured: Sequence[Sequence[float]]) -> bool:
     """Whether these milliseconds of passes, of each way, tell what one takes."""
-    if len(measured) < 2 or (len(measured) < PASSES and sum(map(sum, measured)) < MEASURED_MS * len(measured[0])):
+    count, spent = len(measured), sum(map(sum, measured))
+    if count < 2 or (count < PASSES and spent < MEASURED_MS * len(measured[0])):
         return False
+    if count >= MOST_PASSES or spent >= MOST_MS * len(measured[0]):
+        return True
     fastest = [sorted(found)[:2] for found in zip(*measured, strict=True)]
-    return len(measured) >= MOST_PASSES or all(second <= ALIKE * first for first, second in fastest)
+    return all(second <= ALIKE * first for first, second in fastest)
 
 
 def _run(model: Model, bundle: Bundle, lanes: Lanes) -> None:

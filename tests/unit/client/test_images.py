@@ -33,6 +33,14 @@ def test_a_pil_image_may_be_of_any_mode_that_has_a_picture(mode: str) -> None:
     assert np.array_equal(np.asarray(sent(image).convert("RGB")), np.asarray(image.convert("RGB")))
 
 
+@pytest.mark.parametrize("mode", ["I", "I;16", "I;16B"])
+def test_sixteen_bits_of_grey_are_kept(mode: str) -> None:
+    values = np.arange(0, 65536, 1024, dtype=np.int32).reshape(8, 8)
+    image = PIL.Image.fromarray(values)
+    found = sent(image if mode == "I" else PIL.Image.fromarray(values.astype(">u2" if mode == "I;16B" else "<u2")))
+    assert np.array_equal(np.asarray(found).astype(int), values)
+
+
 @pytest.mark.parametrize("mode", ["F", "LAB"])
 def test_one_that_has_none_is_refused_by_name(mode: str) -> None:
     with pytest.raises(TypeError, match=rf"mode {mode} cannot be sent: give image.convert"):

@@ -40,10 +40,14 @@ def test_the_environment_is_read_as_flags_are(monkeypatch: pytest.MonkeyPatch, c
     assert "argument --tenant-share: must be 0 to 1, not 2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("given", "expected"), [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7")])
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "passive"}, "None")],
+)
 def test_threads_sleep_soon_where_no_operator_says_otherwise(given: dict[str, str], expected: str) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
-    program = "import sys, os, gradserve_server; print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    policies = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    environment = {name: value for name, value in os.environ.items() if name not in policies} | given
+    program = "import sys, os, gradserve_server; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     # Set before torch is imported, which reads it.
     assert said.stdout.split() == [expected, "False"]

@@ -1,5 +1,7 @@
 """How large pictures are made of photographs whose size nobody asked for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,9 @@ def test_a_dream_is_as_large_as_its_photograph_or_as_is_served(given, most: int,
     repository = Repository((entry_of(model_of(network, size=32)),))
     call = maximize_call(request, repository, settings)
     assert start_images(request, call, settings).shape == (1, 3, *made)
+    # Whether the limit is the server's or the model's own.
+    of_its_own = replace(call, model=replace(call.model, limits={"maximize_pixels": most}))
+    assert start_images(request, of_its_own, Settings()).shape == (1, 3, *made)
     request.size.height, request.size.width = given[1], given[0]
     call = maximize_call(request, repository, settings)
     if given[0] * given[1] > most:

@@ -56,6 +56,13 @@ def held(server: Server) -> Held:
     )
 
 
+def held_at_rest(server: Server) -> Held:
+    """Returns what is held while nothing happens: between two calls a server may have a task less for a moment."""
+    while held(server) != (found := held(server)):
+        time.sleep(0.05)
+    return found
+
+
 def let_go(server: Server, before: Held, seconds: float = 30.0) -> None:
     """Waits until no more is held than before.
 

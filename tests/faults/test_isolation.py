@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from tests.driving import model_of, relative
-from tests.faults.resources import held, let_go
+from tests.faults.resources import held, held_at_rest, let_go
 from tests.property.pictures import files
 from tests.repository import network
 from tests.unit.programs.maximize.climbing import NORMALIZATION, PLAIN, pixels
@@ -188,7 +188,7 @@ async def test_over_the_wire_each_gets_its_own(small: Server) -> None:
 
     async with aio.Client(f"127.0.0.1:{small.port}") as client:
         expected = await answers(client)
-    before = held(small)
+    before = held_at_rest(small)
     async with aio.Client(f"127.0.0.1:{small.port}") as client:
         bad = [
             asyncio.ensure_future(client.explain(b"no image", method="saliency")),

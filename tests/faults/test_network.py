@@ -9,7 +9,7 @@ import grpc
 import pytest
 from tests.faults.conftest import ENDLESS_STEPS
 from tests.faults.proxy import SOUND, TURNS, Line, Proxy, Then, proxied
-from tests.faults.resources import held, let_go
+from tests.faults.resources import held, held_at_rest, let_go
 from tests.property.pictures import files
 
 from gradserve import aio
@@ -83,7 +83,7 @@ def warm(small: Server) -> Server:
 
 @pytest.mark.parametrize(("up", "down"), [pytest.param(up, down, id=name) for name, up, down in lines()])
 async def test_no_call_hangs_and_nothing_is_kept(warm: Server, up: Line, down: Line) -> None:
-    before = held(warm)
+    before = held_at_rest(warm)
     async with proxied(warm.port) as proxy:
         proxy.up, proxy.down = up, down
         async with aio.Client(f"127.0.0.1:{proxy.port}") as client:
@@ -118,7 +118,7 @@ async def test_a_connection_that_is_cut_is_made_anew_and_the_call_repeated(warm:
 
 async def test_who_is_cut_off_leaves_the_passes(warm: Server) -> None:
     """A long job goes once its caller's connection does, though nobody cancelled it."""
-    before = held(warm)
+    before = held_at_rest(warm)
     proxy = Proxy(warm.port)
     await proxy.start()
     async with aio.Client(f"127.0.0.1:{proxy.port}", options=[("grpc.enable_retries", 0)]) as client:

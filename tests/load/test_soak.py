@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.faults.resources import held, let_go
+from tests.faults.resources import held_at_rest, let_go
 from tests.load.probe import probing
 from tests.load.soak import EXPECTED, Sample, checks
 from tests.small import small_server
@@ -70,7 +70,7 @@ def test_a_round_of_load_asks_all_kinds_and_leaves_nothing(tmp_path_factory: pyt
     with small_server(tmp_path_factory.mktemp("models")) as server:
         address = f"127.0.0.1:{server.port}"
         callers(address, 0.5, seed=0)
-        before = held(server)
+        before = held_at_rest(server)
         with probing(address) as probes:
             codes = callers(address, 1.0, seed=1)
         assert set(codes) <= set(EXPECTED)

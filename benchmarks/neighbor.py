@@ -22,6 +22,7 @@ from gradserve.v1 import explainer_service_pb2_grpc
 
 METHODS = ("saliency", "grad_cam")
 SERVERS: Mapping[str, Mapping[str, str]] = {"as it is": {}, "spinning": {"GOMP_SPINCOUNT": "300000"}}
+WARMING = 3
 BAR = 4.0
 """Two processes that want all cores have half of them each; as much again for who waits meanwhile."""
 
@@ -49,15 +50,10 @@ def main() -> None:
 async def _measured(servers: Mapping[str, Started], parsed: argparse.Namespace) -> list[Row]:
     latencies: dict[tuple[str, str, bool], list[float]] = defaultdict(list)
 
-    async def asked(accompanied: bool) -> None:
+    async def asked(*, accompanied: bool) -> None:
         for name, process in servers.items():
-            async with grpc.aio.insecure_channel(f"127.0.0.1:{process.said.group(1)}") as channel:
-                stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
-                for method in METHODS:
-                    wanted = cycle([request(method, encoded) for encoded in jpegs()])
-                    await open_model(lambda: stub.Explain(next(wanted)), parsed.rate, 3)  # noqa: B023
-                    found = await open_model(lambda: stub.Explain(next(wanted)), parsed.rate, parsed.requests)  # noqa: B023
-                    latencies[method, name, accompanied] += found
+            for method in METHODS:
+                latencies[method, name, accompanied] += await _asked(process, method, parsed.rate, parsed.requests)
 
     for _ in range(parsed.turns):
         await asked(accompanied=False)
@@ -72,6 +68,19 @@ async def _measured(servers: Mapping[str, Started], parsed: argparse.Namespace) 
         for method in METHODS
         for name in servers
     ]
+
+
+async def _asked(process: Started, method: str, rate: float, count: int) -> list[float]:
+    """Asks by the clock and returns the seconds that each answer took."""
+    wanted = cycle([request(method, encoded) for encoded in jpegs()])
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{process.said.group(1)}") as channel:
+        stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
+
+        async def ask() -> None:
+            await stub.Explain(next(wanted))
+
+        await open_model(ask, rate, WARMING)
+        return await open_model(ask, rate, count)
 
 
 def _compute() -> None:

@@ -1,11 +1,12 @@
 """What all tests share: photographs, the embedded model, small networks."""
 
 # First of all, before any library starts a thread.
+import os
+
 from gradserve_server.scheduling.allocator import keep_freed_memory
 
 keep_freed_memory()
 
-import os  # noqa: E402
 import shutil  # noqa: E402
 import tempfile  # noqa: E402
 from io import BytesIO  # noqa: E402

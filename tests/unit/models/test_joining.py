@@ -18,9 +18,6 @@ from gradserve_server.models.joining import joined
 from gradserve_server.models.kernels import through_rectifier
 from gradserve_server.models.links import Adding, Convolving, Rectifying
 from gradserve_server.models.padding import PaddingInside
-from gradserve_server.models.pointwise import measured
-
-pytestmark = pytest.mark.skipif(not measured(), reason="convolutions are torch's own on this processor")
 
 Calls = tuple[Call, ...]
 

@@ -5,7 +5,7 @@ and so does one backward sweep if their objective and activation rule are equal.
 pass.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +23,7 @@ from gradserve_server.autograd.graphs import Recipe, Replayed, graph_of
 from gradserve_server.autograd.objective import Objective, Outputs
 from gradserve_server.autograd.query import ActivationRule, Derivative, Fusion, Query
 from gradserve_server.autograd.taps import Recorder
+from gradserve_server.models.chains import Pause, no_pause
 from gradserve_server.models.model import Model
 
 _ORDINARY = 1e10
@@ -124,13 +125,14 @@ class Bundle:
         return PassKey(model, network, tuple(rows.shape[1:]), rows.dtype, earliest, len(self.derivatives))
 
 
-def run(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None] = lambda: None) -> list[tuple[Answer, ...]]:
+def run(model: Model, bundles: Sequence[Bundle], pause: Pause = no_pause) -> list[tuple[Answer, ...]]:
     """Runs one pass. Bundles over the very same rows that want the same derivatives are computed once.
 
     Args:
         model: The model. It is only read.
         bundles: Bundles whose keys agree.
-        pause: Called before each backward sweep: where other passes may be run.
+        pause: Called before each backward sweep, and on a CPU between the operations of a straight line, forward and
+            backward, whether or not torch follows gradients then: where other passes may be run.
 
     Returns:
         For each bundle, the answers to its chunks in order. Their tensors are parts of the pass's.
@@ -155,12 +157,12 @@ def distinct(bundles: Sequence[Bundle]) -> tuple[list[Bundle], list[tuple[int, s
     return [Bundle(chunks) for chunks in joined], places
 
 
-def _answers(model: Model, bundles: Sequence[Bundle], pause: Callable[[], None]) -> list[tuple[Answer, ...]]:
+def _answers(model: Model, bundles: Sequence[Bundle], pause: Pause) -> list[tuple[Answer, ...]]:
     key = bundles[0].key(model)
     sizes = [bundle.row_count for bundle in bundles]
     stretches = _stretches(sizes)
     model.arithmetic.select(model.device)
-    ran = _replayed(model, key, bundles) or _launched(model, key, bundles)
+    ran = _replayed(model, key, bundles) or _launched(model, key, bundles, pause)
     with torch.set_grad_enabled(key.sweeps > 0):
         outputs = _split(ran.logits, ran.activations, sizes, key.dtype)
         values = [_values(bundle, output) for bundle, output in zip(bundles, outputs, strict=True)]
@@ -225,7 +227,7 @@ class _Launched:
         return torch.autograd.grad(total, leaves, retain_graph=not last, materialize_grads=True)
 
 
-def _launched(model: Model, key: PassKey, bundles: Sequence[Bundle]) -> _Launched:
+def _launched(model: Model, key: PassKey, bundles: Sequence[Bundle], pause: Pause) -> _Launched:
     sizes = [bundle.row_count for bundle in bundles]
     rules = RowRules(sum(sizes), [_rules_of_sweep(bundles, sizes, sweep) for sweep in range(key.sweeps)])
     leaf = _joined([bundle.rows for bundle in bundles], model)
@@ -242,7 +244,8 @@ def _launched(model: Model, key: PassKey, bundles: Sequence[Bundle]) -> _Launche
     with torch.set_grad_enabled(key.sweeps > 0), model.arithmetic.forward(model.device), numbers:
         line = model.line(key.network)
         if line is not None and not reader.found and rules.fit(line) and line.takes(leaf, recorder.layers):
-            logits = recorder.along(line, leaf, rules.through)
+            # Elsewhere another pass may choose its own arithmetic, and would wait for what was launched anyway.
+            logits = recorder.along(line, leaf, rules.through, pause if model.device.type == "cpu" else no_pause)
         else:
             with rules.applied(), reader if reader.found else nullcontext():
                 # A copy, because a model may change its input in place.

@@ -11,6 +11,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from gradserve_server.models.chains import Pause, no_pause
 from gradserve_server.models.kernels import Through
 from gradserve_server.models.straight_line import StraightLine, Tap
 from gradserve_server.models.views import view
@@ -65,9 +66,9 @@ class Recorder:
         """Runs `module` and returns its logits, or None if it stopped before them."""
         return self._recorded(lambda taps: tapped(module, taps)(rows))
 
-    def along(self, line: StraightLine, rows: Tensor, through: Through) -> Tensor | None:
-        """Does so without the modules; `through` is what passes rectifiers on the way back."""
-        return self._recorded(lambda taps: line.run(rows, taps, through))
+    def along(self, line: StraightLine, rows: Tensor, through: Through, pause: Pause = no_pause) -> Tensor | None:
+        """Does so without the modules; `through` is what passes rectifiers on the way back, `pause` as in its `run`."""
+        return self._recorded(lambda taps: line.run(rows, taps, through, pause))
 
     def _recorded(self, run: Callable[[Mapping[str, Tap]], Tensor]) -> Tensor | None:
         try:

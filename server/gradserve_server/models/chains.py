@@ -5,7 +5,7 @@ a pass over a CPU that takes as long as several of the operations. Here the call
 their gradients go back through them in a loop, where each may be written over the one that arrived.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,6 +19,12 @@ Kept = tuple[Tensor | None, ...]
 """Tensors that a gradient needs."""
 Gradient = tuple[Tensor, bool]
 """A gradient, and whether nobody else has its memory, so that it may be written over."""
+Pause = Callable[[], None]
+"""Called between two operations, where something else may be computed by the same thread."""
+
+
+def no_pause() -> None:
+    """Pauses for nothing."""
 
 
 class Link(Protocol):
@@ -80,18 +86,25 @@ class Chain:
             if place not in self.outputs:
                 self.last_read[number].append(place)
 
-    def __call__(self, values: dict[int, Any], through: Through = through_rectifier) -> None:
-        """Adds the outputs to `values`, of which the inputs are read; `through` is what passes rectifiers."""
+    def __call__(self, values: dict[int, Any], through: Through = through_rectifier, pause: Pause = no_pause) -> None:
+        """Adds the outputs to `values`, of which the inputs are read.
+
+        Args:
+            values: The values, by place.
+            through: What passes rectifiers on the way back.
+            pause: Called before each call, and before each on the way back.
+        """
         given = [values[place] for place in self.inputs]
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given):
-            found = _Chained.apply(self, through, *given)
+            found = _Chained.apply(self, through, pause, *given)
         else:
-            found = self._values(given)
+            found = self._values(given, pause)
         values.update(zip(self.outputs, found, strict=True))
 
-    def _values(self, given: Sequence[Tensor]) -> list[Tensor]:
+    def _values(self, given: Sequence[Tensor], pause: Pause) -> list[Tensor]:
         values = dict(zip(self.inputs, given, strict=True))
         for call, places in zip(self.calls, self.last_read, strict=True):
+            pause()
             values[call.output] = call.link.value(*[values[place] for place in call.inputs])
             # The next output takes the memory of one that nobody reads any more, while the processor has it at hand.
             for place in places:
@@ -101,12 +114,13 @@ class Chain:
 
 class _Chained(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, chain: Chain, through: Through, *given: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, chain: Chain, through: Through, pause: Pause, *given: Tensor) -> tuple[Tensor, ...]:
         values = dict(zip(chain.inputs, given, strict=True))
         differentiable = {place for place, tensor in values.items() if tensor.requires_grad}
         records: list[tuple[Call, slice, Any]] = []
         tensors: list[Tensor | None] = []
         for call, places in zip(chain.calls, chain.last_read, strict=True):
+            pause()
             inputs = [values[place] for place in call.inputs]
             if differentiable.isdisjoint(call.inputs):
                 values[call.output] = call.link.value(*inputs)
@@ -118,7 +132,8 @@ class _Chained(torch.autograd.Function):
                 tensors += kept
             for place in places:
                 del values[place]
-        ctx.chain, ctx.through, ctx.records, ctx.differentiable = chain, through, records, differentiable
+        ctx.chain, ctx.through, ctx.pause = chain, through, pause
+        ctx.records, ctx.differentiable = records, differentiable
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         outputs = tuple(values[place] for place in chain.outputs)
@@ -137,11 +152,12 @@ class _Chained(torch.autograd.Function):
             taken = gradients.take(call.output)
             if taken is None:
                 continue
+            ctx.pause()
             found = call.link.gradients(tensors[places], noted, taken[0], owned=taken[1], through=ctx.through)
             for place, gradient in zip(call.inputs, found, strict=True):
                 if gradient is not None and place in ctx.differentiable:
                     gradients.add(place, gradient[0], owned=gradient[1])
-        return None, None, *(gradients.at(place) for place in chain.inputs)
+        return None, None, None, *(gradients.at(place) for place in chain.inputs)
 
 
 class _Gradients:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gradserve_server.models.chains import Call, Chain
+from gradserve_server.models.chains import Call, Chain, Pause, no_pause
 from gradserve_server.models.convolutions import is_plain
 from gradserve_server.models.joining import joined
 from gradserve_server.models.kernels import Through, through_rectifier
@@ -107,13 +107,16 @@ class StraightLine:
             and layers <= self.layers.keys()
         )
 
-    def run(self, rows: Tensor, taps: Mapping[str, Tap], through: Through = through_rectifier) -> Tensor:
+    def run(
+        self, rows: Tensor, taps: Mapping[str, Tap], through: Through = through_rectifier, pause: Pause = no_pause
+    ) -> Tensor:
         """Returns what the network does for rows that it `takes`.
 
         Args:
             rows: The rows.
             taps: Those of layers, called in the order in which outputs are ready.
             through: What passes a rectifier on the way back, where the line shows them.
+            pause: Called before each call, and before each on the way back but for those that torch makes.
         """
         tapped: dict[int, list[Tap]] = {}
         for name, place in self.layers.items():
@@ -122,8 +125,9 @@ class StraightLine:
         values: dict[int, Any] = {0: rows}
         for part in self._parts(frozenset(tapped)):
             if isinstance(part.does, Chain):
-                part.does(values, through)
+                part.does(values, through, pause)
             elif part.does is not None:
+                pause()
                 part.does(values)
             for tap in tapped.get(part.output, ()):
                 replaced = tap(values[part.output])

@@ -96,12 +96,17 @@ class Pass:
     Attributes:
         model: The model.
         shares: The rows.
-        hurried: Whether somebody who asks for little may come while it is run, and others ask for much.
+        iterative: Whether all of them are of iterative jobs.
+        hurried: Whether, while it is run, somebody may come who asks for little, and others wait who ask for much. Not
+            where it is of iterative jobs alone.
+        interruptible: Whether nobody waits for it of whom others should wait: urgent passes may be run in its pauses.
     """
 
     model: Model
     shares: tuple[Share, ...]
+    iterative: bool = False
     hurried: bool = False
+    interruptible: bool = False
 
     @property
     def key(self) -> PassKey:
@@ -117,11 +122,6 @@ class Pass:
     def row_count(self) -> int:
         """Number of rows."""
         return sum(share.stop - share.start for share in self.shares)
-
-    @property
-    def interruptible(self) -> bool:
-        """Whether nobody waits for it as for an interactive job, so that urgent passes may be run in its pauses."""
-        return all(share.demand.run.job.priority is Priority.ITERATIVE for share in self.shares)
 
     @property
     def tenants(self) -> set[str]:

@@ -1,8 +1,9 @@
 """Which lane runs which pass, and when.
 
 The second lane takes passes of its own while the first is at an interactive one, as long as there are any. What must
-have all cores is the first's, and begins when the second is done: a pass of iterative jobs, one beside which nothing
-waits or is expected, a measurement. Of both, only who has the turn asks or tells the scheduler, or advances programs.
+have all cores is the first's, and begins when the second is done: a pass that others may interrupt, such as one of
+iterative jobs, one beside which nothing waits, or for which somebody is in a hurry, a measurement. Of both, only who
+has the turn asks or tells the scheduler, or advances programs.
 """
 
 import threading
@@ -66,12 +67,19 @@ class Dispatch:
         self._errands: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._first, self._second = Lane(), Lane()
         self._second_called = False
+        self._nobody_waits = False
+        """Whether no urgent pass was to be had in the last pause. Of the first lane alone."""
         self._stopping = False
 
     @property
     def due(self) -> float:
         """When the first of the lanes should have finished what it is at, on the clock of `time.monotonic`."""
         return min(self._first.due, self._second.due)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether `serve_urgent` would do nothing: nobody waited in the last pause, and nothing arrived since."""
+        return self._nobody_waits and self._arrived.empty()
 
     def take(self, arrived: Callable[[Lane], None]) -> None:
         """Takes something to be done by whichever lane has the turn. From any thread."""
@@ -126,31 +134,37 @@ class Dispatch:
                 arrived(lane)
         return True
 
-    def serve_urgent(self, most: int) -> None:
-        """Takes in what arrived and runs passes of interactive jobs alone.
+    def serve_urgent(self, paused: Pass, most: int) -> int:
+        """Takes in what arrived and runs passes of interactive jobs alone, and says how many.
 
-        In the first lane, in a pause of a pass of iterative jobs or between their programs.
+        In the first lane, in a pause of a pass that is interruptible, or between its programs.
 
         Args:
+            paused: The pass.
             most: Passes to run at most.
         """
-        for _ in range(most):
+        for count in range(most):
             with self.turn:
                 self._take_in(self._first)
-                packed = self._scheduler.urgent_pass()
+                packed = self._scheduler.urgent_pass(paused=paused)
+                self._nobody_waits = packed is None
             if packed is None:
-                return
+                return count
             self._run(packed, self._first)
+            # In its own pauses fewer are taken.
+            self._nobody_waits = False
+        return most
 
     def _next_pass(self) -> Pass | None:
         """Returns what the first lane runs next."""
         if self._second.beside is not None:
-            packed = self._first.beside = self._scheduler.urgent_pass(self._second.beside)
+            packed = self._first.beside = self._scheduler.urgent_pass(beside=self._second.beside)
         else:
             packed = self._scheduler.next_pass()
+            self._nobody_waits = False
             if packed is not None and self._leaves_half(packed):
-                beside = self._scheduler.urgent_pass(packed, most_rows=packed.row_count)
-                if beside is not None or packed.hurried:
+                beside = self._scheduler.urgent_pass(beside=packed, most_rows=packed.row_count)
+                if beside is not None:
                     self._first.beside, self._second.beside = packed, beside
                     self._lanes.second(lambda: self._serve_beside(beside))
         if self._first.beside is not None:
@@ -158,9 +172,10 @@ class Dispatch:
         return packed
 
     def _leaves_half(self, packed: Pass) -> bool:
-        """Whether a pass that begins leaves half of the cores to others, that wait or are expected."""
-        rows = max(self._scheduler.urgent_rows, int(packed.hurried))
-        return rows > 0 and not packed.interruptible and self._sizes.lanes(packed.key, packed.row_count + rows) > 1
+        """Whether a pass that begins leaves half of the cores to others that wait."""
+        rows = self._scheduler.urgent_rows
+        whole = packed.hurried or packed.interruptible
+        return rows > 0 and not whole and self._sizes.lanes(packed.key, packed.row_count + rows) > 1
 
     def _called(self) -> None:
         self._second_called = False
@@ -185,7 +200,7 @@ class Dispatch:
             if self._first.beside is None or self._second.beside is not None:
                 return None
             self._take_in(self._second)
-            packed = self._second.beside = self._scheduler.urgent_pass(self._first.beside)
+            packed = self._second.beside = self._scheduler.urgent_pass(beside=self._first.beside)
             return packed
 
     def _take_in(self, lane: Lane) -> None:

@@ -34,15 +34,17 @@ class Lanes:
         """Returns how many lanes there are for a model's passes. A GPU does many rows at once by itself."""
         return 2 if self._threads > 1 and model.device.type == "cpu" else 1
 
-    def run(
-        self, model: Model, bundles: Sequence[Bundle], pause: Callable[[], None] = lambda: None
-    ) -> list[tuple[Answer, ...]]:
+    def run(self, model: Model, bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
         """Runs one pass in the first lane, on all cores: see `passes.run`. The second must have nothing to do."""
+        self.take_all()
+        return run(model, bundles)
+
+    def take_all(self) -> None:
+        """Lets what follows have all cores. In the first lane, while the second has nothing to do."""
         torch.set_num_threads(self._threads)
-        return run(model, bundles, pause)
 
     def share(self) -> None:
-        """Leaves the second lane its part of the cores. In the first."""
+        """Leaves the second lane, or whatever else there is to do, its part of the cores. In the first."""
         torch.set_num_threads(self._threads - self._threads // 2)
 
     def second(self, task: Callable[[], object]) -> None:

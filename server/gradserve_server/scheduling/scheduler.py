@@ -13,7 +13,7 @@ Of each tenant, the order is:
 4. who came first.
 
 While interactive jobs keep coming, iterative ones fill no more than a short pass, which the worker interrupts for them,
-and a tenant fills no more than one while others come who ask for little.
+and so for others who ask for little, while these are expected, what fills passes with the rows of who asks for much.
 """
 
 import logging
@@ -54,6 +54,7 @@ class Scheduler:
         row_seconds: What a row of a pass with a given key costs the device: the measure of tenants' shares.
         job_seconds: About what all of a job costs the device.
         short_rows: Largest number of rows of a short pass with a given key; None where passes need not be short.
+        interrupted_rows: The same where passes with this key are interrupted between operations; None where not.
         lanes: Number of passes at once that are to share so many interactive rows with a given key.
         abandoned: Called with the reason, `cancelled` or `deadline`, for each job dropped before it ended.
         clock: Monotonic seconds.
@@ -65,6 +66,7 @@ class Scheduler:
         row_seconds: Callable[[PassKey], float] = lambda key: 1.0,
         job_seconds: Callable[[Job[Any]], float] = lambda job: job.rows,
         short_rows: Callable[[PassKey], int] | None = None,
+        interrupted_rows: Callable[[PassKey], int | None] = lambda key: None,
         lanes: Callable[[PassKey, int], int] = lambda key, rows: 1,
         abandoned: Callable[[str], None] = lambda reason: None,
         clock: Callable[[], float] = time.monotonic,
@@ -73,6 +75,7 @@ class Scheduler:
         self._row_seconds = row_seconds
         self._job_seconds = job_seconds
         self._short_rows = short_rows or row_budget
+        self._interrupted_rows = interrupted_rows
         self._lanes = lanes
         self._fairness = Fairness()
         self._expectations = Expectations()
@@ -112,16 +115,20 @@ class Scheduler:
         ready = self._ready()
         return self._packed(ready, ready, divided=True) if ready else None
 
-    def urgent_pass(self, beside: Pass | None = None, *, most_rows: int | None = None) -> Pass | None:
-        """Packs a pass of interactive jobs alone, or returns None where none waits or the turn is an iterative one's.
+    def urgent_pass(
+        self, *, paused: Pass | None = None, beside: Pass | None = None, most_rows: int | None = None
+    ) -> Pass | None:
+        """Packs a pass of interactive jobs alone, or returns None where none waits or the turn is somebody else's.
 
-        It may be asked for while another pass is run: in a pause of one of iterative jobs, or in another lane. While
-        somebody who asks for little is expected, those who ask for much have one lane: the other is free for that one.
-        And a job that is alone is divided once both lanes are done, so that its passes, and with them the rounding of
-        its answer, do not depend on which of them ends first.
+        It may be asked for while another pass is run: in a pause of that, or in another lane. While somebody who asks
+        for little is expected, those who ask for much get no second lane, because what they run should leave all cores
+        to that one; and where theirs is the pass that is paused, it is for others. A job that is alone is divided
+        once both lanes are done, so that its passes, and with them the rounding of its answer, do not depend on which
+        of them ends first.
 
         Args:
-            beside: The pass that the other lane is at, which is left its part of the rows; None for a pause.
+            paused: The pass that is interrupted.
+            beside: The pass that the other lane is at, which is left its part of the rows.
             most_rows: How many to take at most, where both begin together and the other has its part.
         """
         if not self._interactive_runs:
@@ -130,17 +137,24 @@ class Scheduler:
         self._drop_abandoned()
         ready = self._ready()
         urgent = [demand for demand in ready if demand.run.job.priority is Priority.INTERACTIVE]
-        if not urgent or next(self._in_turns(ready)).run.job.priority is not Priority.INTERACTIVE:
+        if not urgent or (first := next(self._in_turns(ready))).run.job.priority is not Priority.INTERACTIVE:
             return None
-        if beside is not None and most_rows is None and self._interactive_runs < 2:
+        later = beside is not None and most_rows is None
+        if later and self._interactive_runs < 2:
             return None
-        if beside is not None and beside.hurried:
-            much = _asking_much(waiting_rows(ready), self._short_rows(beside.key))
-            if much & beside.tenants:
-                urgent = [demand for demand in urgent if demand.run.job.tenant not in much]
+        waiting, now = waiting_rows(ready), self._clock()
+        if paused is not None and not paused.iterative:
+            others = paused.tenants | _asking_much(waiting, self._short_rows(paused.key))
+            if first.run.job.tenant in others:
+                return None
+        elif beside is not None and later:
+            others = self._hurrying(waiting, self._short_rows(beside.key), now)
+        else:
+            others = set()
+        urgent = [demand for demand in urgent if demand.run.job.tenant not in others]
         if not urgent:
             return None
-        return self._packed(ready, urgent, divided=beside is not None and most_rows is None, part=most_rows)
+        return self._packed(ready, urgent, divided=later, part=most_rows)
 
     def settle(self, done: Pass, answers: Sequence[tuple[Answer, ...] | Exception], seconds: float) -> None:
         """Takes the answers to a pass, one entry for each share, and advances the programs that have all of theirs.
@@ -188,15 +202,19 @@ class Scheduler:
         now = self._clock()
         waiting = waiting_rows(ready)
         limits = self._limits(waiting, now)
-        key: PassKey | None = None
+        first = next(self._in_turns(eligible))
+        key = first.key
+        hurrying = self._hurrying(waiting, self._short_rows(key), now)
+        interrupted = self._interrupted_rows(key) is not None
+        # Theirs is interrupted for the others, who so wait for none of their rows.
+        apart = hurrying if interrupted else set()
+        much = first.run.job.tenant in apart
+        if divided and not hurrying and first.run.job.priority is Priority.INTERACTIVE:
+            part = self._part(key, eligible)
         shares: list[Share] = []
         taken = 0
         for demand in self._in_turns(eligible):
-            if key is None:
-                key = demand.key
-                if divided and demand.run.job.priority is Priority.INTERACTIVE:
-                    part = self._part(key, eligible)
-            if demand.key != key:
+            if demand.key != key or (demand.run.job.tenant in apart) is not much:
                 continue
             room = (limits(demand) if part is None else min(limits(demand), part)) - taken
             start = demand.handed_out
@@ -213,8 +231,14 @@ class Scheduler:
             if taken >= self._row_budget(key):
                 break
         self._note_order(ready, shares)
-        first = shares[0].demand.key
-        return Pass(first.model, tuple(shares), self._hurried(waiting, self._short_rows(first), now))
+        iterative = all(share.demand.run.job.priority is Priority.ITERATIVE for share in shares)
+        return Pass(
+            key.model,
+            tuple(shares),
+            iterative,
+            hurried=bool(hurrying) and not iterative,
+            interruptible=iterative or much,
+        )
 
     def _part(self, key: PassKey, eligible: Sequence[Demand]) -> int | None:
         """Returns how many rows a lane takes of those that several share: fewer and fewer, so that all end together."""
@@ -230,9 +254,10 @@ class Scheduler:
                 if demand.waiting:
                     yield demand
 
-    def _hurried(self, waiting: Mapping[str, int], short: int, now: float) -> bool:
+    def _hurrying(self, waiting: Mapping[str, int], short: int, now: float) -> set[str]:
+        """Returns the tenants who ask for much, if somebody is expected who asks for little; else none."""
         much = _asking_much(waiting, short)
-        return bool(much) and self._expectations.modest(next(iter(much)), waiting, short, now)
+        return much if much and self._expectations.modest(next(iter(much)), waiting, short, now) else set()
 
     def _limits(self, waiting: Mapping[str, int], now: float) -> Callable[[Demand], int]:
         """Returns up to how many rows a demand may fill the next pass."""
@@ -242,7 +267,7 @@ class Scheduler:
             job, short = demand.run.job, self._short_rows(demand.key)
             lengthens = interactive and job.priority is not Priority.INTERACTIVE
             if lengthens or self._expectations.modest(job.tenant, waiting, short, now):
-                return short
+                return self._interrupted_rows(demand.key) or short
             return self._row_budget(demand.key)
 
         return limit

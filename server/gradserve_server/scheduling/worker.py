@@ -23,6 +23,7 @@ import torch
 from gradserve_server.autograd.answer import Answer
 from gradserve_server.autograd.passes import Bundle, PassKey, run
 from gradserve_server.errors import Expired, RequestError, Unavailable
+from gradserve_server.models.chains import no_pause
 from gradserve_server.models.loading import ModelSpec
 from gradserve_server.models.model import Model
 from gradserve_server.models.stylizer import StylizerSpec
@@ -98,6 +99,7 @@ class Worker:
             self._sizes.row_seconds,
             lambda job: self.expected_seconds(job.model, job.rows),
             self._sizes.short_rows,
+            self._sizes.interrupted_rows,
             self._sizes.lanes,
             abandoned=lambda reason: metrics.abandoned.labels(reason).inc(),
         )
@@ -273,34 +275,42 @@ class Worker:
         key = packed.key
         row_seconds = self._sizes.row_seconds(key)
         expected = sum(share.cost_rows for share in packed.shares) * row_seconds
-        if lane.beside is not None and not packed.hurried:
+        if lane.beside is not None:
             # Of a device that another pass is run on, as a rule.
             expected *= self._lanes.count(packed.model)
         bound = self._wedged_seconds + MOST_TIMES_EXPECTED * self.admission.pace * expected
         lent = 0.0
+        patience = PATIENCE
         failure: Exception | None = None
+        # Where many ask, cores that share an operation wait for each other's other work.
+        take_cores = self._lanes.share if packed.hurried else self._lanes.take_all
 
-        def pause(most: int = PATIENCE) -> None:
-            nonlocal lent, failure
+        def pause() -> None:
+            nonlocal lent, patience, failure
+            # A hundred times a pass.
+            if not patience or self._dispatch.quiet:
+                return
             left = time.perf_counter()
             lane.due = inf
             try:
-                self._dispatch.serve_urgent(most)
+                # Between two operations, torch may follow gradients.
+                with torch.no_grad():
+                    patience -= self._dispatch.serve_urgent(packed, patience)
             except Exception as error:
                 # No fault of this pass, which would else be blamed.
                 failure = error
+            take_cores()
             lent += time.perf_counter() - left
             lane.due = time.monotonic() + bound
 
         started = time.perf_counter()
         lane.due = time.monotonic() + bound
 
+        if lane.beside is None:
+            take_cores()
+
         def compute(bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
-            if lane.beside is not None:
-                return run(packed.model, bundles)
-            if packed.interruptible:
-                return self._lanes.run(packed.model, bundles, pause)
-            return self._lanes.run(packed.model, bundles)
+            return run(packed.model, bundles, pause if packed.interruptible else no_pause)
 
         answers = run_isolated(
             compute,
@@ -326,7 +336,8 @@ class Worker:
         if packed.interruptible:
             # Programs compute between passes, of which one may come before each.
             while self._advance(settling):
-                pause(1)
+                patience = 1
+                pause()
         if failure is not None:
             raise failure
         lane.due = inf

@@ -244,6 +244,39 @@ def test_another_pass_may_be_run_before_each_sweep(model) -> None:
         assert (found == expected).all()
 
 
+def test_another_pass_may_be_run_between_two_operations() -> None:
+    """Of a network that runs along a straight line: forward and backward, whether or not torch follows gradients."""
+    model = model_of(
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3),
+            nn.Flatten(),
+            nn.Linear(576, 8),
+            nn.ReLU(),
+            nn.Linear(8, 5),
+        ),
+        size=16,
+    )
+    outer = Query(image(30, 2).float(), class_score(0), rule=ActivationRule.GUIDED)
+    inner = Query(image(31).float(), class_score(2))
+    alone = [run(model, [bundle(query)])[0][0].gradient for query in (outer, inner)]
+    within: list[Tensor] = []
+    modes: set[bool] = set()
+
+    def pause() -> None:
+        modes.add(torch.is_grad_enabled())
+        with torch.no_grad():
+            within.append(run(model, [bundle(inner)])[0][0].gradient)
+
+    ((found,),) = run(model, [bundle(outer)], pause)
+    assert (found.gradient == alone[0]).all()
+    assert all((gradient == alone[1]).all() for gradient in within)
+    # Two convolutions and a rectifier there and back, three operations that torch has nodes for, and the sweep.
+    assert len(within) == 3 + 3 + 3 + 1
+    assert modes == {False, True}
+
+
 @pytest.mark.parametrize("budget", [1, 3, 4])
 def test_chunks_rejoin_to_the_whole(model, budget: int) -> None:
     rows = image(25, 10)

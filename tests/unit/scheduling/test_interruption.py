@@ -1,8 +1,11 @@
-"""A pass of iterative jobs is interrupted before each sweep: who is urgent does not wait for its end."""
+"""A pass of iterative jobs is interrupted before each sweep, one along a straight line before each operation, for who
+asks for little also that of who asks for much: who is urgent does not wait for its end."""
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,10 +15,11 @@ from torch import Tensor, nn
 from gradserve_server.autograd.objective import class_score
 from gradserve_server.autograd.program import ask
 from gradserve_server.autograd.query import Query
+from gradserve_server.models.links import Convolving
 from gradserve_server.models.model import Model
 from gradserve_server.observability.metrics import Metrics
 from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint
-from gradserve_server.scheduling.job import Job, Priority
+from gradserve_server.scheduling.job import Job, Outcome, Priority
 from gradserve_server.scheduling.worker import Worker
 
 WAIT_SECONDS = 60
@@ -150,6 +154,85 @@ def test_what_interrupts_is_time_in_the_queue_and_not_of_the_pass(gated, slow, q
     usage = iterative.result(WAIT_SECONDS).usage
     assert usage.queue_seconds >= SLEEP_SECONDS
     assert usage.compute_seconds < SLEEP_SECONDS
+
+
+class Noted:
+    """An operation of a straight line that does something else before it computes, once it is told to.
+
+    Attributes:
+        first: What it does; nothing once it is done.
+        count: How often it has computed.
+    """
+
+    def __init__(self) -> None:
+        self.first: Callable[[], object] | None = None
+        self.count = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+        if self.first is not None:
+            done, self.first = self.first, None
+            done()
+
+
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch) -> Noted:
+    """The convolutions' gradients."""
+    found = Noted()
+    gradients = Convolving.gradients
+
+    def noting(self, *args, **options):
+        found()
+        return gradients(self, *args, **options)
+
+    monkeypatch.setattr(Convolving, "gradients", noting)
+    return found
+
+
+@pytest.fixture
+def straight() -> Model:
+    torch.manual_seed(2)
+    layers = [nn.Conv2d(3, 3, 3, padding=1) for _ in range(4)]
+    model = model_of(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), size=8)
+    assert model.line(model.network(frozenset())) is not None
+    return model
+
+
+@pytest.mark.parametrize("kind", ["iterative", "much"])
+def test_an_operation_is_all_that_is_waited_for(noted: Noted, straight: Model, kind: str) -> None:
+    ended: list[str] = []
+    worker = Worker("cpu", Metrics())
+    worker.calibrations[straight] = Calibration((CalibrationPoint(1, 1.0, 2.0, beside=False),), 1)
+    priority = Priority.ITERATIVE if kind == "iterative" else Priority.INTERACTIVE
+
+    def of(tenant: str, priority: Priority = Priority.INTERACTIVE) -> Job[Tensor]:
+        return replace(asked(straight, ended, tenant, priority), tenant=tenant)
+
+    worker.start()
+    try:
+        # One who asked for little is expected again.
+        alone = worker.submit(of("another")).result(WAIT_SECONDS).result
+        ended.clear()
+        # All of theirs wait before the first of them is run.
+        with worker._dispatch.turn:
+            many = [worker.submit(of("much", priority)) for _ in range(3)]
+            little: list[Future[Outcome[Tensor]]] = []
+            counts: list[int] = []
+
+            def submit() -> None:
+                noted.count = 0
+                little.append(worker.submit(of("little")))
+                little[0].add_done_callback(lambda future: counts.append(noted.count))
+
+            # In the first sweep back, when one of four convolutions has been computed.
+            noted.first = submit
+        assert all((future.result(WAIT_SECONDS).result == alone).all() for future in many)
+        assert (little[0].result(WAIT_SECONDS).result == alone).all()
+    finally:
+        worker.stop()
+    assert ended == ["little", "much", "much", "much"]
+    # Its own four, and none of theirs.
+    assert counts == [4]
 
 
 def test_it_is_answered_between_two_programs_that_compute(gated: Gated, slow: Model, quick: Model) -> None:

@@ -62,12 +62,15 @@ def climb(steps: int, taken: list[int] | None = None):
 class Harness:
     """A scheduler with its passes run by hand."""
 
-    def __init__(self, budget: int = 4, short: int | None = None, lanes: int = 1) -> None:
+    def __init__(
+        self, budget: int = 4, short: int | None = None, lanes: int = 1, interrupted: int | None = None
+    ) -> None:
         self.clock = Clock()
         self.abandoned: list[str] = []
         self.scheduler = Scheduler(
             lambda key: budget,
             short_rows=None if short is None else lambda key: short,
+            interrupted_rows=lambda key: interrupted,
             lanes=lambda key, rows: lanes if rows > 1 else 1,
             abandoned=self.abandoned.append,
             clock=self.clock,
@@ -188,8 +191,8 @@ def test_lanes_divide_the_rows_of_interactive_jobs(model) -> None:
     harness.add(model, once(2))
     first = harness.scheduler.next_pass()
     # What begins together with it takes as much as it did; what begins later half of what is left.
-    together = harness.scheduler.urgent_pass(first, most_rows=first.row_count)
-    later = [harness.scheduler.urgent_pass(first).row_count for _ in range(3)]
+    together = harness.scheduler.urgent_pass(beside=first, most_rows=first.row_count)
+    later = [harness.scheduler.urgent_pass(beside=first).row_count for _ in range(3)]
     assert (first.row_count, together.row_count, later) == (4, 4, [4, 2, 1])
 
 
@@ -199,27 +202,55 @@ def test_rounds_are_alike(model) -> None:
     # Not four, four, one and one.
     first = harness.scheduler.next_pass()
     assert first.row_count == 3
-    assert harness.scheduler.urgent_pass(first, most_rows=3).row_count == 3
+    assert harness.scheduler.urgent_pass(beside=first, most_rows=3).row_count == 3
 
 
-def test_who_asks_for_much_has_one_lane_while_who_asks_for_little_is_expected(model) -> None:
-    harness = Harness(budget=8, short=1, lanes=2)
+def test_a_pass_of_who_asks_for_much_is_interrupted_for_who_asks_for_little(model) -> None:
+    harness = Harness(budget=8, short=1, lanes=2, interrupted=2)
     harness.add(model, once(), tenant="little")
     harness.step()
     for _ in range(9):
         harness.add(model, once(), tenant="much")
     first = harness.scheduler.next_pass()
-    assert (first.tenants, first.row_count, first.hurried) == ({"much"}, 1, True)
-    assert harness.scheduler.urgent_pass(first) is None
+    assert (first.tenants, first.row_count, first.hurried, first.interruptible) == ({"much"}, 2, True, True)
+    # For the others alone, and those do not wait for it in the other lane either.
+    assert harness.scheduler.urgent_pass(paused=first) is None
+    assert harness.scheduler.urgent_pass(beside=first) is None
     harness.add(model, once(), tenant="little")
-    second = harness.scheduler.urgent_pass(first)
-    assert second.tenants == {"little"}
-    # That one leaves the other lane to anybody.
-    assert harness.scheduler.urgent_pass(second).tenants == {"much"}
+    second = harness.scheduler.urgent_pass(paused=first)
+    assert (second.tenants, second.row_count, second.hurried, second.interruptible) == ({"little"}, 1, True, False)
+    assert harness.scheduler.urgent_pass(paused=first) is None
     harness.clock.now += RECENT_SECONDS
     third = harness.scheduler.next_pass()
-    assert (third.row_count, third.hurried) == (4, False)
-    assert harness.scheduler.urgent_pass(third).tenants == {"much"}
+    assert (third.row_count, third.hurried, third.interruptible) == (4, False, False)
+    assert harness.scheduler.urgent_pass(beside=third).tenants == {"much"}
+
+
+def test_where_passes_are_not_interrupted_nobody_interrupts_who_asks_for_much(model) -> None:
+    harness = Harness(budget=8, short=2, lanes=2)
+    harness.add(model, once(), tenant="little")
+    harness.step()
+    for _ in range(9):
+        harness.add(model, once(), tenant="much")
+    first = harness.scheduler.next_pass()
+    assert (first.tenants, first.row_count, first.hurried, first.interruptible) == ({"much"}, 2, True, False)
+    assert harness.scheduler.urgent_pass(beside=first) is None
+
+
+def test_it_is_not_interrupted_for_who_has_had_more(model) -> None:
+    harness = Harness(budget=8, short=2, interrupted=3)
+    for _ in range(9):
+        harness.add(model, once(), tenant="much")
+    harness.add(model, once(), tenant="little")
+    first = harness.scheduler.next_pass()
+    assert first.tenants == {"much"}
+    # Three rows each, and then it is the other's turn.
+    for rows in (2, 1):
+        harness.add(model, once(), tenant="little")
+        assert harness.scheduler.urgent_pass(paused=first).row_count == rows
+    harness.add(model, once(), tenant="little")
+    assert harness.scheduler.urgent_pass(paused=first) is None
+    assert harness.scheduler.next_pass().tenants == {"much"}
 
 
 def test_iterative_jobs_are_not_divided(model) -> None:

@@ -22,11 +22,7 @@ KNEE = 0.85
 """The smallest pass with this part of the best throughput is chosen: larger ones only make everybody wait longer."""
 
 SHORT = 1.5
-"""How many times as long as a pass of one row a pass may take that somebody may have to wait for."""
-
-INTERRUPTED = 2.5
-"""The same where they wait for one of its operations. With more, those that it is of are answered faster, and so more
-of their images are decoded by the cores that the others are left."""
+"""How much longer than a pass of one row a pass may take that somebody may have to wait for."""
 
 MOST_ROWS = 256
 """Rows of a pass at most: an H100, too, is as good as with more, and they would take tens of gigabytes."""
@@ -106,15 +102,9 @@ class Calibration:
     def short_pass_rows(self) -> int:
         """Rows of a pass that takes hardly longer than one of a single row: many on a GPU, one on most CPUs."""
         first, *others = (point for point in self.points if point.rows <= self.pass_rows)
-        # Short passes are those that are interrupted, which have all cores.
+        # Short passes have all cores, or all that others leave.
         found = (point.rows for point in others if point.most_ms <= SHORT * first.most_ms and not point.beside)
         return max(found, default=first.rows)
-
-    @property
-    def interrupted_pass_rows(self) -> int:
-        """Rows of a pass that others interrupt between two operations: who comes waits for one of these."""
-        first, *others = (point for point in self.points if point.rows <= self.pass_rows)
-        return max((point.rows for point in others if point.most_ms <= INTERRUPTED * first.most_ms), default=first.rows)
 
     def beside(self, rows: float) -> bool:
         """Returns whether so many rows, of the size that was calibrated, are for two passes at once."""

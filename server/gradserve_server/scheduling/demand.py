@@ -10,7 +10,7 @@ from typing import Any
 from gradserve_server.autograd.answer import Answer, join
 from gradserve_server.autograd.passes import Bundle, Chunk, PassKey
 from gradserve_server.autograd.program import Program
-from gradserve_server.autograd.query import FORWARD_COST, Query
+from gradserve_server.autograd.query import FORWARD_COST, ActivationRule, Query
 from gradserve_server.models.model import Model
 from gradserve_server.scheduling.job import Job, Outcome, Priority, Usage
 
@@ -57,6 +57,11 @@ class Demand:
     def couples_rows(self) -> bool:
         """Whether its rows must stay together."""
         return any(query.couples_rows for query in self.queries)
+
+    @cached_property
+    def runs_modules(self) -> bool:
+        """Whether it asks what no straight line answers: attention, or rules of more than rectifiers."""
+        return any(query.attention or not isinstance(query.rule, ActivationRule) for query in self.queries)
 
     @property
     def rank(self) -> tuple[bool, int, float, float]:

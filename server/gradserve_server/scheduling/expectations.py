@@ -1,8 +1,8 @@
 """Who may come at any moment: a pass that runs then is one that they wait for, so it should be short.
 
-Nothing interrupts a pass of interactive jobs, and one of iterative jobs only before a sweep. Whoever asks for little is
-answered in the time of a pass or two, and the length of the pass that happens to run is most of that. So while such
-callers are about, what others fill passes with is cut short.
+Where passes are not interrupted between operations, whoever asks for little is answered in the time of a pass or two,
+and the length of the pass that happens to run is most of that; where they are, the cores are busy with what others
+send. So while such callers are about, passes of who asks for much, and of iterative jobs, are cut short.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Two threads that compute, each on half of the cores, or one of them on all."""
+"""Two threads that compute, each on half of the cores, or one of them on all, or on half where others need the rest."""
 
 import threading
 from collections.abc import Callable, Sequence

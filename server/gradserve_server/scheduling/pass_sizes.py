@@ -30,11 +30,12 @@ class PassSizes:
         """Returns how many rows make a pass that somebody may have to wait for."""
         return self._fitting(key, self.calibrations[key.model].short_pass_rows)
 
-    def interrupted_rows(self, key: PassKey) -> int | None:
-        """Returns how many rows make a pass that others interrupt between operations; None where they cannot."""
-        if key.model.device.type != "cpu" or key.model.line(key.network) is None:
-            return None
-        return self._fitting(key, self.calibrations[key.model].interrupted_pass_rows)
+    def interrupted(self, key: PassKey) -> bool:
+        """Whether others interrupt a pass between its operations: where it follows a straight line on a CPU."""
+        line = key.model.line(key.network)
+        if key.model.device.type != "cpu" or line is None or key.model.arithmetic.inside is not None:
+            return False
+        return line.size is None or line.size == key.shape[1:]
 
     def row_seconds(self, key: PassKey) -> float:
         """Returns what a row costs in a full pass, with its gradient if it can have one."""

@@ -12,15 +12,18 @@ Of each tenant, the order is:
    take turns by step: who was served longest ago, the never served first;
 4. who came first.
 
-While interactive jobs keep coming, iterative ones fill no more than a short pass, which the worker interrupts for them,
-and so for others who ask for little, while these are expected, what fills passes with the rows of who asks for much.
+While interactive jobs keep coming, iterative ones fill no more than a short pass, which the worker interrupts for them;
+while somebody is expected who asks for little, so do those who ask for much, and are interrupted for that one. Passes
+that are interrupted between operations have none of the rows for which they would be.
 """
 
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
+from enum import Enum, auto
 from math import ceil
 from typing import Any
 
@@ -46,6 +49,19 @@ from gradserve_server.scheduling.job import Job, Outcome, Priority
 log = logging.getLogger(__name__)
 
 
+class Standing(Enum):
+    """What may share a pass: only rows of the same standing."""
+
+    ANY = auto()
+    """Of a pass that is not interrupted between operations."""
+    ITERATIVE = auto()
+    """Of iterative jobs, whose passes are interrupted for interactive ones."""
+    MUCH = auto()
+    """Of who asks for much, whose passes are interrupted for who asks for little."""
+    WAITED_FOR = auto()
+    """Of an interactive job."""
+
+
 class Scheduler:
     """Holds live programs and packs their queries into passes. Belongs to one thread.
 
@@ -54,7 +70,7 @@ class Scheduler:
         row_seconds: What a row of a pass with a given key costs the device: the measure of tenants' shares.
         job_seconds: About what all of a job costs the device.
         short_rows: Largest number of rows of a short pass with a given key; None where passes need not be short.
-        interrupted_rows: The same where passes with this key are interrupted between operations; None where not.
+        interrupted: Whether passes with a given key are interrupted between operations.
         lanes: Number of passes at once that are to share so many interactive rows with a given key.
         abandoned: Called with the reason, `cancelled` or `deadline`, for each job dropped before it ended.
         clock: Monotonic seconds.
@@ -66,7 +82,7 @@ class Scheduler:
         row_seconds: Callable[[PassKey], float] = lambda key: 1.0,
         job_seconds: Callable[[Job[Any]], float] = lambda job: job.rows,
         short_rows: Callable[[PassKey], int] | None = None,
-        interrupted_rows: Callable[[PassKey], int | None] = lambda key: None,
+        interrupted: Callable[[PassKey], bool] = lambda key: False,
         lanes: Callable[[PassKey, int], int] = lambda key, rows: 1,
         abandoned: Callable[[str], None] = lambda reason: None,
         clock: Callable[[], float] = time.monotonic,
@@ -75,7 +91,7 @@ class Scheduler:
         self._row_seconds = row_seconds
         self._job_seconds = job_seconds
         self._short_rows = short_rows or row_budget
-        self._interrupted_rows = interrupted_rows
+        self._interrupted = interrupted
         self._lanes = lanes
         self._fairness = Fairness()
         self._expectations = Expectations()
@@ -147,7 +163,7 @@ class Scheduler:
             others = paused.tenants | _asking_much(waiting, self._short_rows(paused.key))
             if first.run.job.tenant in others:
                 return None
-        elif beside is not None and later:
+        elif beside is not None:
             others = self._hurrying(waiting, self._short_rows(beside.key), now)
         else:
             others = set()
@@ -201,20 +217,17 @@ class Scheduler:
     ) -> Pass:
         now = self._clock()
         waiting = waiting_rows(ready)
-        limits = self._limits(waiting, now)
         first = next(self._in_turns(eligible))
         key = first.key
         hurrying = self._hurrying(waiting, self._short_rows(key), now)
-        interrupted = self._interrupted_rows(key) is not None
-        # Theirs is interrupted for the others, who so wait for none of their rows.
-        apart = hurrying if interrupted else set()
-        much = first.run.job.tenant in apart
+        standing = self._standing(hurrying)
+        limits = self._limits(hurrying, now)
         if divided and not hurrying and first.run.job.priority is Priority.INTERACTIVE:
             part = self._part(key, eligible)
         shares: list[Share] = []
         taken = 0
         for demand in self._in_turns(eligible):
-            if demand.key != key or (demand.run.job.tenant in apart) is not much:
+            if demand.key != key or standing(demand) is not standing(first):
                 continue
             room = (limits(demand) if part is None else min(limits(demand), part)) - taken
             start = demand.handed_out
@@ -237,7 +250,7 @@ class Scheduler:
             tuple(shares),
             iterative,
             hurried=bool(hurrying) and not iterative,
-            interruptible=iterative or much,
+            interruptible=iterative or standing(first) is Standing.MUCH,
         )
 
     def _part(self, key: PassKey, eligible: Sequence[Demand]) -> int | None:
@@ -259,16 +272,24 @@ class Scheduler:
         much = _asking_much(waiting, short)
         return much if much and self._expectations.modest(next(iter(much)), waiting, short, now) else set()
 
-    def _limits(self, waiting: Mapping[str, int], now: float) -> Callable[[Demand], int]:
+    def _standing(self, hurrying: AbstractSet[str]) -> Callable[[Demand], Standing]:
+        def standing(demand: Demand) -> Standing:
+            if demand.runs_modules or not self._interrupted(demand.key):
+                return Standing.ANY
+            if demand.run.job.priority is Priority.ITERATIVE:
+                return Standing.ITERATIVE
+            return Standing.MUCH if demand.run.job.tenant in hurrying else Standing.WAITED_FOR
+
+        return standing
+
+    def _limits(self, hurrying: AbstractSet[str], now: float) -> Callable[[Demand], int]:
         """Returns up to how many rows a demand may fill the next pass."""
         interactive = self._expectations.anybody(now)
 
         def limit(demand: Demand) -> int:
-            job, short = demand.run.job, self._short_rows(demand.key)
+            job = demand.run.job
             lengthens = interactive and job.priority is not Priority.INTERACTIVE
-            if lengthens or self._expectations.modest(job.tenant, waiting, short, now):
-                return self._interrupted_rows(demand.key) or short
-            return self._row_budget(demand.key)
+            return (self._short_rows if lengthens or job.tenant in hurrying else self._row_budget)(demand.key)
 
         return limit
 

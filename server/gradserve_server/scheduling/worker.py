@@ -99,7 +99,7 @@ class Worker:
             self._sizes.row_seconds,
             lambda job: self.expected_seconds(job.model, job.rows),
             self._sizes.short_rows,
-            self._sizes.interrupted_rows,
+            self._sizes.interrupted,
             self._sizes.lanes,
             abandoned=lambda reason: metrics.abandoned.labels(reason).inc(),
         )
@@ -283,12 +283,15 @@ class Worker:
         patience = PATIENCE
         failure: Exception | None = None
         # Where many ask, cores that share an operation wait for each other's other work.
-        take_cores = self._lanes.share if packed.hurried else self._lanes.take_all
+        halved = packed.hurried and self._sizes.interrupted(key)
+        take_cores = self._lanes.share if halved else self._lanes.take_all
+        # Pauses are the first lane's.
+        interruptible = packed.interruptible and lane.beside is None
 
         def pause() -> None:
             nonlocal lent, patience, failure
             # A hundred times a pass.
-            if not patience or self._dispatch.quiet:
+            if not patience or failure or self._dispatch.quiet:
                 return
             left = time.perf_counter()
             lane.due = inf
@@ -310,7 +313,7 @@ class Worker:
             take_cores()
 
         def compute(bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
-            return run(packed.model, bundles, pause if packed.interruptible else no_pause)
+            return run(packed.model, bundles, pause if interruptible else no_pause)
 
         answers = run_isolated(
             compute,
@@ -329,11 +332,11 @@ class Worker:
             overlaps = lane.beside is not None
             self._metrics.device_seconds.inc(self._covered.add(time.monotonic(), seconds) if overlaps else seconds)
             settling = self._scheduler.settling(packed, answers, seconds)
-            if not packed.interruptible:
+            if not interruptible:
                 deque(settling, maxlen=0)
             lane.beside = None
         lent = 0.0
-        if packed.interruptible:
+        if interruptible:
             # Programs compute between passes, of which one may come before each.
             while self._advance(settling):
                 patience = 1

@@ -36,16 +36,8 @@ def test_a_short_pass_takes_at_most_half_again_as_long_as_one_row(milliseconds, 
     assert curve(*milliseconds, pass_rows=pass_rows).short_pass_rows == short
 
 
-@pytest.mark.parametrize(
-    ("milliseconds", "pass_rows", "rows"), [((20, 38, 70, 110), 8, 2), ((20, 30, 50, 90), 8, 4), ((20, 30, 50), 2, 2)]
-)
-def test_one_that_is_interrupted_may_have_more_rows(milliseconds, pass_rows, rows) -> None:
-    assert curve(*milliseconds, pass_rows=pass_rows).interrupted_pass_rows == rows
-
-
 def test_passes_of_a_chosen_size_are_as_short_as_they_get() -> None:
-    calibration = Calibration((CalibrationPoint(8, 30, 90, beside=False),), 8)
-    assert (calibration.short_pass_rows, calibration.interrupted_pass_rows) == (8, 8)
+    assert Calibration((CalibrationPoint(8, 30, 90, beside=False),), 8).short_pass_rows == 8
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gradserve_server.autograd.objective import class_score
 from gradserve_server.autograd.passes import run
 from gradserve_server.autograd.program import Progress, ask
-from gradserve_server.autograd.query import Query
+from gradserve_server.autograd.query import Query, Rescale
 from gradserve_server.errors import Expired, InvalidInput, Overloaded
 from gradserve_server.scheduling.demand import PATIENCE
 from gradserve_server.scheduling.expectations import RECENT_SECONDS
@@ -62,15 +62,13 @@ def climb(steps: int, taken: list[int] | None = None):
 class Harness:
     """A scheduler with its passes run by hand."""
 
-    def __init__(
-        self, budget: int = 4, short: int | None = None, lanes: int = 1, interrupted: int | None = None
-    ) -> None:
+    def __init__(self, budget: int = 4, short: int | None = None, lanes: int = 1, *, interrupted: bool = False) -> None:
         self.clock = Clock()
         self.abandoned: list[str] = []
         self.scheduler = Scheduler(
             lambda key: budget,
             short_rows=None if short is None else lambda key: short,
-            interrupted_rows=lambda key: interrupted,
+            interrupted=lambda key: interrupted,
             lanes=lambda key, rows: lanes if rows > 1 else 1,
             abandoned=self.abandoned.append,
             clock=self.clock,
@@ -206,7 +204,7 @@ def test_rounds_are_alike(model) -> None:
 
 
 def test_a_pass_of_who_asks_for_much_is_interrupted_for_who_asks_for_little(model) -> None:
-    harness = Harness(budget=8, short=1, lanes=2, interrupted=2)
+    harness = Harness(budget=8, short=2, lanes=2, interrupted=True)
     harness.add(model, once(), tenant="little")
     harness.step()
     for _ in range(9):
@@ -237,8 +235,57 @@ def test_where_passes_are_not_interrupted_nobody_interrupts_who_asks_for_much(mo
     assert harness.scheduler.urgent_pass(beside=first) is None
 
 
+def test_those_who_ask_for_little_share_passes(model) -> None:
+    harness = Harness(budget=8, short=1)
+    for tenant in "abcdef":
+        harness.add(model, once(), tenant=tenant)
+    harness.step()
+    assert harness.passes == [(6, 6)]
+
+
+def test_only_what_is_interrupted_alike_shares_a_pass(model) -> None:
+    harness = Harness(budget=8, short=4, interrupted=True)
+    for _ in range(6):
+        harness.add(model, climb(5), Priority.ITERATIVE)
+    for _ in range(3):
+        harness.add(model, once())
+    first = harness.scheduler.next_pass()
+    assert (first.row_count, first.program_count, first.interruptible) == (3, 3, False)
+    second = harness.scheduler.next_pass()
+    assert (second.row_count, second.iterative, second.interruptible) == (4, True, True)
+
+
+def test_what_is_interrupted_is_in_no_second_lane(model) -> None:
+    """Once half of what waits has been handed out, one who asked for much asks for little."""
+    harness = Harness(budget=8, short=1, lanes=2, interrupted=True)
+    for _ in range(2):
+        harness.add(model, once(), tenant="two")
+    for _ in range(5):
+        harness.add(model, once(), tenant="five")
+    first = harness.scheduler.next_pass()
+    assert (first.tenants, first.row_count, first.hurried, first.interruptible) == ({"two", "five"}, 4, False, False)
+    assert harness.scheduler.urgent_pass(beside=first, most_rows=4) is None
+    second = harness.scheduler.next_pass()
+    assert (second.tenants, second.row_count, second.hurried, second.interruptible) == ({"five"}, 1, True, True)
+
+
+def test_what_runs_the_modules_is_not_interrupted(model) -> None:
+    harness = Harness(budget=8, short=2, lanes=2, interrupted=True)
+    harness.add(model, once(), tenant="little")
+    harness.step()
+
+    def by_relevance():
+        # Of pairs.
+        yield from ask(Query(torch.zeros(2, 3, 8, 8), class_score(0), rule=Rescale()))
+
+    for _ in range(5):
+        harness.add(model, by_relevance(), tenant="much")
+    packed = harness.scheduler.next_pass()
+    assert (packed.row_count, packed.hurried, packed.interruptible) == (2, True, False)
+
+
 def test_it_is_not_interrupted_for_who_has_had_more(model) -> None:
-    harness = Harness(budget=8, short=2, interrupted=3)
+    harness = Harness(budget=8, short=3, interrupted=True)
     for _ in range(9):
         harness.add(model, once(), tenant="much")
     harness.add(model, once(), tenant="little")

@@ -25,11 +25,13 @@ class CalibrationCache:
     Args:
         folder: Where they are kept; made when something is to be kept.
         threads: Number of torch's threads.
+        pass_rows: Rows per pass that an operator chose, of which alone the cost is measured; None where all are.
     """
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, pass_rows: int | None = None) -> None:
         self._folder = folder
         self._threads = threads
+        self._pass_rows = pass_rows
 
     def read(self, model: Model) -> Calibration | None:
         """Returns what was measured of a model on this machine; None if nothing was, or it cannot be read."""
@@ -57,7 +59,7 @@ class CalibrationCache:
 
     def _path(self, model: Model) -> Path:
         machine = (str(model.device), _device_name(model.device), self._threads, torch.__version__)
-        facts = (model.version, *costs_like(model), *machine)
+        facts = (model.version, *costs_like(model), *machine, self._pass_rows)
         return self._folder / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.json"
 
 

@@ -106,8 +106,7 @@ class Worker:
         self._dispatch = Dispatch(self._scheduler, self._lanes, self._sizes, self._run, self._fail)
         self._settled = threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"worker-{device}", daemon=True)
-        # What an operator chose is no finding.
-        cache = CalibrationCache(calibration_cache, _THREADS) if calibration_cache and pass_rows is None else None
+        cache = CalibrationCache(calibration_cache, _THREADS, pass_rows) if calibration_cache else None
         self._loader = Loader(device, self._lanes, self._measured, pass_rows, cache)
 
     def start(self) -> None:

@@ -52,6 +52,11 @@ def test_another_machine_has_its_own(tmp_path: Path, model) -> None:
     assert CalibrationCache(tmp_path, threads=4).read(model) is None
 
 
+def test_chosen_rows_have_their_own(tmp_path: Path, model) -> None:
+    CalibrationCache(tmp_path, threads=2).write(model, FOUND)
+    assert CalibrationCache(tmp_path, threads=2, pass_rows=2).read(model) is None
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{}", '{"points": [], "pass_rows": 2}', '{"points": [{"rows": 2}], "pass_rows": 2}', "[1]"],

@@ -1,7 +1,8 @@
-"""Photographs of many pixels, decoded at a part of their size against all of it (`--image-oversampling 0`).
+"""Photographs of many pixels, decoded at a part of their size against all of it (`--image-oversampling 0`); and with
+overlays as large as they are against smaller ones (`max_side_px`).
 
-Answers a second of two servers that are asked by turns, closed model; and the time to decode and fit by itself. No two
-photographs that are asked for at once are alike.
+Answers a second of what is asked by turns, closed model; and the time to decode and fit by itself. No two photographs
+that are asked for at once are alike.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from benchmarks.results import Row, save, show
 from benchmarks.running import closed_model, server
 from PIL import Image
 
-from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc
+from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc, image_pb2
 from gradserve_server.config import Settings
 from gradserve_server.imaging.decode import decode, decode_reduced
 from gradserve_server.imaging.geometry import fit, fit_decoded, least_side
@@ -27,6 +28,7 @@ from gradserve_server.models.specification import embedded_spec
 
 SIZES = ((2048, 1536), (4032, 3024), (6000, 4000))
 COUNT = 8
+SIDE = 1024
 
 
 def main() -> None:
@@ -41,8 +43,13 @@ def main() -> None:
     with server() as reducing, server("--image-oversampling", "0") as whole:
         for size in SIZES:
             wanted = [request("grad_cam", photograph(size, index)) for index in range(COUNT)]
-            ratio = asyncio.run(_answers((reducing, whole), wanted, parsed))
+            ratio = asyncio.run(_answers((reducing, wanted), (whole, wanted), parsed))
             rows.append(Row(f"Grad-CAMs a second of {_megapixels(size)}: a part decoded / all of it", ratio))
+            show(rows[-1:])
+        for size in SIZES[:2]:
+            as_large, smaller = ([_with_overlay(size, index, side) for index in range(COUNT)] for side in (None, SIDE))
+            ratio = asyncio.run(_answers((reducing, smaller), (reducing, as_large), parsed))
+            rows.append(Row(f"overlays a second of {_megapixels(size)}: within {SIDE} pixels / as large", ratio))
             show(rows[-1:])
     save("large_images", rows)
 
@@ -84,19 +91,32 @@ def _seconds(function: Callable[[], None]) -> float:
     return time.perf_counter() - started
 
 
-async def _answers(
-    addresses: tuple[str, str], wanted: Sequence[explain_pb2.ExplainRequest], parsed: argparse.Namespace
-) -> float:
-    following = cycle(wanted)
+def _with_overlay(size: tuple[int, int], number: int, side: int | None) -> explain_pb2.ExplainRequest:
+    wanted = request("grad_cam", photograph(size, number))
+    wanted.frame = explain_pb2.FRAME_ORIGINAL
+    wanted.overlay.format = image_pb2.IMAGE_FORMAT_JPEG
+    if side is not None:
+        wanted.max_side_px = side
+    return wanted
 
-    async def rate(address: str) -> float:
-        async with grpc.aio.insecure_channel(address) as channel:
+
+Asked = tuple[str, Sequence[explain_pb2.ExplainRequest]]
+"""The address of a server, and what it is asked in turn."""
+
+
+async def _answers(new: Asked, old: Asked, parsed: argparse.Namespace) -> float:
+    """Returns how many answers a second the one gives for each of the other."""
+
+    async def rate(asked: Asked) -> float:
+        address, following = asked[0], cycle(asked[1])
+        # A map of all of a photograph is larger than what gRPC takes by default.
+        async with grpc.aio.insecure_channel(address, [("grpc.max_receive_message_length", -1)]) as channel:
             stub = explainer_service_pb2_grpc.ExplainerServiceStub(channel)
             return (await closed_model(lambda: stub.Explain(next(following)), parsed.concurrency, parsed.seconds)).rate
 
-    for address in addresses:
-        await rate(address)
-    return statistics.median([await rate(addresses[0]) / await rate(addresses[1]) for _ in range(parsed.turns)])
+    for asked in (new, old):
+        await rate(asked)
+    return statistics.median([await rate(new) / await rate(old) for _ in range(parsed.turns)])
 
 
 if __name__ == "__main__":

@@ -108,6 +108,7 @@ class Client:
         trust: bool | Mapping[str, Any] = False,
         seed: int | None = None,
         prediction_count: int | None = None,
+        max_side: int | None = None,
         timeout: float | None = None,
         **parameters: Any,
     ) -> Explanation:
@@ -122,6 +123,7 @@ class Client:
             trust=trust,
             seed=seed,
             prediction_count=prediction_count,
+            max_side=max_side,
             timeout=timeout,
         )
         return explanation
@@ -139,6 +141,7 @@ class Client:
         trust: bool | Mapping[str, Any] = False,
         seed: int | None = None,
         prediction_count: int | None = None,
+        max_side: int | None = None,
         timeout: float | None = None,
     ) -> list[Explanation]:
         """Explains an image by several methods and for several targets. See `gradserve.Client.explain_many`."""
@@ -153,6 +156,7 @@ class Client:
             trust=trust,
             seed=seed,
             prediction_count=prediction_count,
+            max_side=max_side,
         )
         with typed_errors():
             response: explain_pb2.ExplainResponse = await self._stub.Explain(request, **self._terms(timeout))
@@ -176,6 +180,7 @@ class Client:
         trust: bool | Mapping[str, Any] = False,
         seed: int | None = None,
         prediction_count: int | None = None,
+        max_side: int | None = None,
         timeout: float | None = None,
         **parameters: Any,
     ) -> AsyncGenerator[Streamed[ImageT], None]:
@@ -196,6 +201,7 @@ class Client:
             trust=trust,
             seed=seed,
             prediction_count=prediction_count,
+            max_side=max_side,
         )
 
         async def ask(image: ImageT) -> list[Explanation]:

@@ -115,6 +115,7 @@ class Client:
         trust: bool | Mapping[str, Any] = False,
         seed: int | None = None,
         prediction_count: int | None = None,
+        max_side: int | None = None,
         timeout: float | None = None,
         **parameters: Any,
     ) -> Explanation:
@@ -134,6 +135,8 @@ class Client:
                 `{"transforms": [{"rotation": {"degrees": 20}}]}`.
             seed: Seed of random draws; None lets the server draw one.
             prediction_count: Number of classes in `predictions`; None for 5.
+            max_side: Most pixels of the longer side of heatmap and overlay in the frame `original`; None for as many as
+                the image has.
             timeout: Seconds the call may take; None for the client's.
             parameters: The method's parameters by their proto names, enumerations in lower case without prefix, for
                 example `reduction="sum"`.
@@ -157,6 +160,7 @@ class Client:
             trust=trust,
             seed=seed,
             prediction_count=prediction_count,
+            max_side=max_side,
             timeout=timeout,
         )
         return explanation
@@ -174,6 +178,7 @@ class Client:
         trust: bool | Mapping[str, Any] = False,
         seed: int | None = None,
         prediction_count: int | None = None,
+        max_side: int | None = None,
         timeout: float | None = None,
     ) -> list[Explanation]:
         """Explains an image by several methods and for several targets in one request, which share one forward.
@@ -189,6 +194,7 @@ class Client:
             trust: See `explain`.
             seed: See `explain`.
             prediction_count: See `explain`.
+            max_side: See `explain`.
             timeout: See `explain`.
 
         Returns:
@@ -208,6 +214,7 @@ class Client:
             trust=trust,
             seed=seed,
             prediction_count=prediction_count,
+            max_side=max_side,
         )
         with typed_errors():
             response: explain_pb2.ExplainResponse = self._stub.Explain(request, **self._terms(timeout))
@@ -231,6 +238,7 @@ class Client:
         trust: bool | Mapping[str, Any] = False,
         seed: int | None = None,
         prediction_count: int | None = None,
+        max_side: int | None = None,
         timeout: float | None = None,
         **parameters: Any,
     ) -> Generator[Streamed[ImageT], None, None]:
@@ -262,6 +270,7 @@ class Client:
             trust: See `explain`.
             seed: See `explain`.
             prediction_count: See `explain`.
+            max_side: See `explain`.
             timeout: Seconds that each image may take, once it is sent; None for the client's.
             **parameters: See `explain`.
 
@@ -281,6 +290,7 @@ class Client:
             trust=trust,
             seed=seed,
             prediction_count=prediction_count,
+            max_side=max_side,
         )
 
         def ask(image: ImageT, calls: set[Any]) -> list[Explanation]:

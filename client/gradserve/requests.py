@@ -31,6 +31,7 @@ def explain_request(
     trust: bool | Mapping[str, Any],
     seed: int | None,
     prediction_count: int | None,
+    max_side: int | None,
 ) -> explain_pb2.ExplainRequest:
     """Builds an Explain request. Arguments as in `Client.explain_many`; with no image it is one for `with_image`.
 
@@ -47,6 +48,7 @@ def explain_request(
         targets=[_target(target) for target in targets],
         seed=seed,
         prediction_count=prediction_count,
+        max_side_px=max_side,
     )
     assign(request, "frame", frame)
     if top_k is not None:

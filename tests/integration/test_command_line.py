@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from tests.conftest import jpeg
+from tests.conftest import jpeg, photograph
 
 from gradserve import Client
 from gradserve.cli import main
@@ -210,6 +210,20 @@ def test_a_page_that_needs_no_other_file(address: str, folder: Path, tmp_path: P
     shown = " ".join(page.words)
     for words in ("grad_cam of espresso: ", "space/rocket.jpg", "broken.png", "JPEG, PNG or WebP", "<b>.jpg"):
         assert words in shown
+
+
+def test_maps_are_no_larger_than_is_asked_for(address: str, tmp_path: Path) -> None:
+    large = tmp_path / "large.jpg"
+    PIL.Image.fromarray(photograph("coffee")).resize((2400, 1600)).save(large)
+    options = ("explain", str(large), "--method", "grad_cam", "--method", "saliency")
+    done = gradserve(address, *options, "--heatmap", str(tmp_path / "maps"), "--max-side", "300")
+    assert done.returncode == 0, done.stderr
+    assert [np.load(file).shape for file in (tmp_path / "maps").iterdir()] == [(200, 300)] * 2
+    # Four maps of all of the photograph would be more than an answer holds; a page shows smaller ones.
+    html = tmp_path / "page.html"
+    done = gradserve(address, *options, "--method", "layer_cam", "--top-k", "2", "--html", str(html))
+    assert done.returncode == 0, done.stderr
+    assert len(Page(html.read_text(encoding="utf-8")).sources) == 7
 
 
 def test_a_page_begins_well_whatever_comes_first(address: str, folder: Path, tmp_path: Path) -> None:

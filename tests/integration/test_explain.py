@@ -1,6 +1,8 @@
 """Explain, as a caller meets it: real server, real channel, real weights, real photographs."""
 
 import io
+import re
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -9,7 +11,7 @@ from tests.conftest import FOUNDING, jpeg, photograph
 from tests.serving import served
 
 import gradserve
-from gradserve import Client
+from gradserve import Client, InvalidRequest
 
 
 def centre_of_mass(heatmap: np.ndarray) -> tuple[float, float]:
@@ -55,6 +57,39 @@ def test_frames(client: Client) -> None:
     assert model_input.heatmap.shape == (224, 224)
     assert model_input.overlay.size == (224, 224)
     assert client.explain(jpeg("coffee"), frame="original").overlay.size == (600, 400)
+
+
+def test_maps_of_a_large_photograph_are_no_larger_than_is_asked_for(client: Client) -> None:
+    file = io.BytesIO()
+    PIL.Image.fromarray(photograph("coffee")).resize((2400, 1600)).save(file, "JPEG", quality=75)
+    methods = ["grad_cam", "saliency", "layer_cam", "hires_cam", "xgrad_cam"]
+    with pytest.raises(InvalidRequest, match="max_side") as caught:
+        client.explain_many(file.getvalue(), methods=methods)
+    assert (caught.value.reason, caught.value.field_violations[0].field) == ("ANSWER_TOO_LARGE", "max_side_px")
+    # As large as the refusal says, and no larger.
+    (longest,) = map(int, re.findall(r"up to (\d+)", str(caught.value)))
+    assert client.explain_many(file.getvalue(), methods=methods, max_side=longest, overlay=False)
+    with pytest.raises(InvalidRequest):
+        client.explain_many(file.getvalue(), methods=methods, max_side=longest + 3, overlay=False)
+
+    whole, smaller = (client.explain(file.getvalue(), max_side=side) for side in (None, 600))
+    assert (whole.heatmap.shape, whole.overlay.size) == ((1600, 2400), (2400, 1600))
+    assert (smaller.heatmap.shape, smaller.overlay.size) == ((400, 600), (600, 400))
+    expected = whole.heatmap.reshape(400, 4, 600, 4).mean((1, 3))
+    assert np.abs(smaller.heatmap - expected).max() < 0.05 * whole.heatmap.max()
+    shown = np.asarray(whole.overlay.resize((600, 400), PIL.Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(np.asarray(smaller.overlay) - shown).mean() < 2
+    # Nothing is enlarged.
+    assert client.explain(jpeg("coffee"), max_side=5000).heatmap.shape == (400, 600)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [({"max_side": 0}, "at least 1"), ({"frame": "model_input"}, "MODEL_INPUT")]
+)
+def test_a_longest_side_that_cannot_be_is_refused(client: Client, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidRequest, match=said) as caught:
+        client.explain(jpeg("coffee"), **{"max_side": 100, **given})
+    assert caught.value.field_violations[0].field == "max_side_px"
 
 
 def test_a_large_jpeg_that_is_decoded_smaller_is_explained_as_the_whole(client: Client) -> None:

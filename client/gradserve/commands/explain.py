@@ -11,7 +11,7 @@ import click
 from gradserve.commands.arguments import FILE, PATH, as_json, class_name, model, name_value, parameters, seed
 from gradserve.commands.connection import Connection
 from gradserve.commands.destinations import Destinations
-from gradserve.commands.gallery import Gallery
+from gradserve.commands.gallery import SIDE, Gallery
 from gradserve.commands.progress_bars import bar
 from gradserve.commands.sources import Source, sources
 from gradserve.errors import DeadlineExceeded, GradserveError, Overloaded, Unavailable
@@ -41,6 +41,12 @@ from gradserve.results import Explanation, TrustReport
     type=click.Choice(("original", "model_input")),
     help="Frame of maps and overlays that are saved; original by default.",
 )
+@click.option(
+    "--max-side",
+    type=click.IntRange(1),
+    metavar="PIXELS",
+    help="Longer side of maps and overlays of the original at most; as many as it has if not given.",
+)
 @click.option("--trust", is_flag=True, help="Say whether to believe it.")
 @seed
 @parameters("reduction=sum")
@@ -66,6 +72,7 @@ def explain(
     model: str | None,
     layer: str | None,
     frame: str | None,
+    max_side: int | None,
     trust: bool,
     seed: int | None,
     parameters: tuple[tuple[str, Any], ...],
@@ -87,6 +94,10 @@ def explain(
     destinations.check(len(found), len(methods) * max(1, len(targets) + (top_k or 0)))
     if overlay and not (output or html):
         raise click.UsageError("--overlay says how to render: say where to, by --output or --html")
+    # Where nothing is saved, the answer need not hold maps as large as a photograph, and a page shows smaller ones.
+    frame = frame or ("original" if output or heatmap or html or max_side else "model_input")
+    if html and not (output or heatmap) and frame == "original":
+        max_side = max_side or SIDE
     failed = late = 0
     with connection.client() as client, _gallery(html, len(found)) as gallery, _shown(len(found)) as show:
         stream = client.explain_stream(
@@ -95,8 +106,8 @@ def explain(
             targets=targets,
             top_k=top_k,
             model=model,
-            # Where nothing is saved, the answer need not hold maps as large as a photograph.
-            frame=frame or ("original" if output or heatmap or html else "model_input"),
+            frame=frame,
+            max_side=max_side,
             overlay=(dict(overlay) or True) if output or html else False,
             seed=seed,
             trust=trust,

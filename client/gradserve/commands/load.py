@@ -74,6 +74,7 @@ def load(
             trust=False,
             seed=None,
             prediction_count=None,
+            max_side=None,
         )
         for image in images
     ]

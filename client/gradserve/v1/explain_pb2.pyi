@@ -121,7 +121,7 @@ VERDICT_DOUBTFUL: Verdict
 VERDICT_INCONSISTENT: Verdict
 
 class ExplainRequest(_message.Message):
-    __slots__ = ("model", "image", "methods", "targets", "frame", "overlay", "trust", "seed", "prediction_count")
+    __slots__ = ("model", "image", "methods", "targets", "frame", "overlay", "trust", "seed", "prediction_count", "max_side_px")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     METHODS_FIELD_NUMBER: _ClassVar[int]
@@ -131,6 +131,7 @@ class ExplainRequest(_message.Message):
     TRUST_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     PREDICTION_COUNT_FIELD_NUMBER: _ClassVar[int]
+    MAX_SIDE_PX_FIELD_NUMBER: _ClassVar[int]
     model: str
     image: _image_pb2.Image
     methods: _containers.RepeatedCompositeFieldContainer[Method]
@@ -140,7 +141,8 @@ class ExplainRequest(_message.Message):
     trust: TrustOptions
     seed: int
     prediction_count: int
-    def __init__(self, model: _Optional[str] = ..., image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., methods: _Optional[_Iterable[_Union[Method, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., frame: _Optional[_Union[Frame, str]] = ..., overlay: _Optional[_Union[OverlayOptions, _Mapping]] = ..., trust: _Optional[_Union[TrustOptions, _Mapping]] = ..., seed: _Optional[int] = ..., prediction_count: _Optional[int] = ...) -> None: ...
+    max_side_px: int
+    def __init__(self, model: _Optional[str] = ..., image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., methods: _Optional[_Iterable[_Union[Method, _Mapping]]] = ..., targets: _Optional[_Iterable[_Union[Target, _Mapping]]] = ..., frame: _Optional[_Union[Frame, str]] = ..., overlay: _Optional[_Union[OverlayOptions, _Mapping]] = ..., trust: _Optional[_Union[TrustOptions, _Mapping]] = ..., seed: _Optional[int] = ..., prediction_count: _Optional[int] = ..., max_side_px: _Optional[int] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
     __slots__ = ("explanations", "predictions", "metadata")

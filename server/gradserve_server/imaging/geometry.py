@@ -1,6 +1,6 @@
 """Between the original image and the model's input."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from gradserve_server.imaging.decode import Decoded, Pixels
+from gradserve_server.imaging.resize import with_longer_side
 from gradserve_server.models.preprocessing import Preprocessing
 
 _FILTERS = {
@@ -23,7 +24,7 @@ class Placement:
     """Where the model's input lies on the original image.
 
     Attributes:
-        original: Width and height of the original in pixels.
+        original: Width and height of the original in pixels, or of a smaller picture of it.
         input: Width and height of the model's input in pixels.
         box: Left, top, right and bottom of the input on the original, in its pixels: what the model saw.
     """
@@ -31,6 +32,15 @@ class Placement:
     original: tuple[int, int]
     input: tuple[int, int]
     box: tuple[float, float, float, float]
+
+    def within(self, longest: int) -> "Placement":
+        """Returns the place on a picture of the original whose longer side has so many pixels at most."""
+        if max(self.original) <= longest:
+            return self
+        picture = with_longer_side(self.original, longest)
+        across, down = (shown / whole for shown, whole in zip(picture, self.original, strict=True))
+        left, top, right, bottom = self.box
+        return replace(self, original=picture, box=(left * across, top * down, right * across, bottom * down))
 
     def on_original(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Puts a map of the model's input [height, width] on the original, float32; 0 where the model saw nothing."""

@@ -1,7 +1,6 @@
 """From a Maximize request to the program's task. All that can be wrong with it is found here, before any work."""
 
 from dataclasses import dataclass
-from math import sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +10,9 @@ from gradserve_server.autograd.objective import Objective
 from gradserve_server.autograd.query import ActivationRule
 from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, RequestError
-from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.encode import ImageFormat
 from gradserve_server.imaging.geometry import as_float, fit_decoded, least_side
-from gradserve_server.imaging.resize import resize
+from gradserve_server.imaging.resize import resize, within_pixels
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.maximize.presets import Preset
@@ -132,7 +130,8 @@ def start_images(
     except RequestError as error:
         raise error.within("image") from error.__cause__
     pixels = fit_decoded(image, preprocessing)[0] if fits else image.pixels
-    height, width = pixels.shape[:2] if fits else call.size or _served(pixels, settings.maximize_pixels)
+    whole = (pixels.shape[0], pixels.shape[1])
+    height, width = whole if fits else call.size or within_pixels(whole, settings.maximize_pixels)
     check_size((height, width), 1, call.recipe, settings)
     return np.ascontiguousarray(as_float(resize(pixels, height, width)).transpose(2, 0, 1)[None])
 
@@ -162,13 +161,6 @@ def check_size(size: tuple[int, int], count: int, parts: Recipe, settings: Setti
         )
     for name in ("pad_px", "jitter_px"):
         in_range(getattr(parts.robustness, name), 0, max(size), f"robustness.{name}")
-
-
-def _served(pixels: Pixels, most: int) -> tuple[int, int]:
-    """Returns a photograph's height and width, or the largest of its proportions with so many pixels at most."""
-    height, width = pixels.shape[:2]
-    scale = min(1.0, sqrt(most / (height * width)))
-    return int(scale * height), int(scale * width)
 
 
 def _size(request: maximize_pb2.MaximizeRequest, settings: Settings) -> tuple[int, int] | None:

@@ -3,7 +3,7 @@
 import secrets
 from dataclasses import dataclass
 from enum import Enum
-from math import prod
+from math import isqrt, prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,11 +15,13 @@ from gradserve_server.errors import InvalidInput, RequestError
 from gradserve_server.imaging.decode import Decoded, Pixels, check_pixel_count, decode_reduced
 from gradserve_server.imaging.geometry import as_bytes, fit_decoded, least_side, model_input
 from gradserve_server.imaging.overlay import OverlayOptions
+from gradserve_server.imaging.resize import Size, resize
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.programs.explain.method import Method
 from gradserve_server.programs.explain.trust import TrustOptions
+from gradserve_server.rpc.fields import at_least
 from gradserve_server.rpc.parameters import ReadImage, enum_member, method, parameters
 from gradserve_server.rpc.support import supported
 from gradserve_server.rpc.targets import Target, check_count, targets
@@ -51,6 +53,7 @@ class ExplainCall:
         methods: Methods, each supported by the model and with its layer filled in.
         targets: What to explain, expanded.
         frame: What the heatmaps are aligned with.
+        max_side_px: Pixels of their longer side at most, where that is the original; None for as many as it has.
         overlay: How to render; None for no overlay.
         trust: What to check; None for no trust report.
         seed: Seed of all noise.
@@ -61,6 +64,7 @@ class ExplainCall:
     methods: tuple[Method, ...]
     targets: tuple[Target, ...]
     frame: Frame
+    max_side_px: int | None
     overlay: OverlayOptions | None
     trust: TrustOptions | None
     seed: int
@@ -77,16 +81,33 @@ def explain_image(request: explain_pb2.ExplainRequest, call: ExplainCall, settin
 
 
 def explained_picture(
-    request: explain_pb2.ExplainRequest, call: ExplainCall, image: Decoded, fitted: Pixels, settings: Settings
+    request: explain_pb2.ExplainRequest,
+    call: ExplainCall,
+    image: Decoded,
+    fitted: Pixels,
+    size: Size,
+    settings: Settings,
 ) -> npt.NDArray[np.uint8]:
     """Returns what an overlay lies on: the whole image, upright, or the model's input. Slow: for the pool.
 
+    Args:
+        request: The request.
+        call: The same, checked.
+        image: Its image, as `explain_image` decoded it.
+        fitted: The model's input.
+        size: Width and height of the whole image in the answer.
+        settings: The limits.
+
     Raises:
-        InvalidInput: The whole takes too long to decode.
+        InvalidInput: So much of it takes too long to decode.
     """
     if call.overlay is None or call.frame is Frame.MODEL_INPUT:
         return as_bytes(fitted)
-    return as_bytes((image if image.factor == 1 else _explained(request, settings)).pixels)
+    width, height = size
+    decoded_height, decoded_width = image.pixels.shape[:2]
+    if decoded_height < height or decoded_width < width:
+        image = _explained(request, settings, min(size))
+    return as_bytes(resize(image.pixels, height, width))
 
 
 def _explained(request: explain_pb2.ExplainRequest, settings: Settings, least: int = 0) -> Decoded:
@@ -129,11 +150,13 @@ def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, se
     )
     for index, chosen in enumerate(methods):
         check_count(len(getattr(chosen, "layers", ())), settings.layers, f"methods[{index}].{chosen.name()}.layers")
+    frame = enum_member(Frame, request, request.DESCRIPTOR.fields_by_name["frame"]) or Frame.ORIGINAL
     return ExplainCall(
         model=model,
         methods=methods,
         targets=targets(request.targets, methods, model, settings.targets),
-        frame=enum_member(Frame, request, request.DESCRIPTOR.fields_by_name["frame"]) or Frame.ORIGINAL,
+        frame=frame,
+        max_side_px=_max_side(request, frame),
         overlay=_options(OverlayOptions, request, "overlay"),
         trust=_trust(request, model),
         seed=seed_of(request),
@@ -178,8 +201,13 @@ def _no_image(image: image_pb2.Image) -> npt.NDArray[np.float32]:
     raise TypeError("options hold no image")
 
 
-def check_heatmap_bytes(call: ExplainCall, size: tuple[int, int], settings: Settings) -> None:
+def check_heatmap_bytes(call: ExplainCall, size: Size, settings: Settings) -> None:
     """Checks that the answer to a request will not be too large.
+
+    Args:
+        call: The request.
+        size: Width and height of the whole image in the answer.
+        settings: The limits.
 
     Raises:
         InvalidInput: It will.
@@ -188,11 +216,13 @@ def check_heatmap_bytes(call: ExplainCall, size: tuple[int, int], settings: Sett
         count = len(call.methods) * len(call.targets)
         byte_count = count * prod(size) * 4
         if byte_count > settings.heatmap_bytes:
+            # Rounded, the shorter side may have half a pixel more than its part.
+            longest = max(1, isqrt(settings.heatmap_bytes * max(size) // (4 * count * min(size))) - 1)
             raise InvalidInput(
                 f"{count} heatmap{'s' * (count > 1)} of {size[0]} x {size[1]} would have {byte_count} bytes; at most "
-                f"{settings.heatmap_bytes} are served: ask for the frame MODEL_INPUT (in Python and for the command "
-                "model_input), for less at a time, or of a smaller image",
-                field="frame",
+                f"{settings.heatmap_bytes} are served: give a max_side_px of up to {longest} (in Python max_side, for "
+                "the command --max-side), or ask for the frame MODEL_INPUT or for less at a time",
+                field="max_side_px",
                 reason="ANSWER_TOO_LARGE",
                 metadata={"bytes": str(byte_count), "max_bytes": str(settings.heatmap_bytes)},
             )
@@ -250,6 +280,14 @@ def _options(kind: type[Options], request: explain_pb2.ExplainRequest, name: str
         return parameters(kind, getattr(request, name), _no_image)
     except RequestError as error:
         raise error.within(name) from error.__cause__
+
+
+def _max_side(request: explain_pb2.ExplainRequest, frame: Frame) -> int | None:
+    if not request.HasField("max_side_px"):
+        return None
+    if frame is not Frame.ORIGINAL:
+        raise InvalidInput("maps of the frame MODEL_INPUT have its size: leave this unset", field="max_side_px")
+    return at_least(request.max_side_px, 1, "max_side_px")
 
 
 def _trust(request: explain_pb2.ExplainRequest, model: Model) -> TrustOptions | None:

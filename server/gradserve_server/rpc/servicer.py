@@ -104,10 +104,11 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
     ) -> explain_pb2.ExplainResponse:
         def prepare() -> tuple[npt.NDArray[Any], Placement, tuple[npt.NDArray[Any], ...]]:
             image = requests.explain_image(request, call, self._settings)
-            requests.check_heatmap_bytes(call, image.size, self._settings)
             preprocessing = call.model.preprocessing
             fitted, placement = fit_decoded(image, preprocessing)
-            picture = requests.explained_picture(request, call, image, fitted, self._settings)
+            placement = placement.within(call.max_side_px) if call.max_side_px else placement
+            requests.check_heatmap_bytes(call, placement.original, self._settings)
+            picture = requests.explained_picture(request, call, image, fitted, placement.original, self._settings)
             inputs: list[npt.NDArray[Any]] = [
                 model_input(fitted, preprocessing),
                 preprocessing.black,

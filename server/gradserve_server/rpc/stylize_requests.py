@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf, sqrt
+from math import inf
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from gradserve_server.errors import InvalidInput, RequestError, Unsupported
 from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.encode import ImageFormat
 from gradserve_server.imaging.geometry import as_float
-from gradserve_server.imaging.resize import resize
+from gradserve_server.imaging.resize import Size, resize, with_longer_side, within_pixels
 from gradserve_server.models.layers import Arrangement, Layer
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
@@ -119,11 +119,10 @@ def _content(
         in_range(request.size_px, SHORTEST_SIDE, longest, "size_px")
     pixels = _read(request.content, "content", settings)
     if request.HasField("size_px"):
-        return _resized(pixels, _of_side(pixels, request.size_px), "size_px", shortest)
-    height, width = pixels.shape[:2] if max(pixels.shape[:2]) <= longest else _of_side(pixels, longest)
-    if (scale := sqrt(most / (height * width))) < 1:
-        height, width = max(1, int(scale * height)), max(1, int(scale * width))
-    return _resized(pixels, (height, width), "content", shortest)
+        return _resized(pixels, with_longer_side(_size(pixels), request.size_px), "size_px", shortest)
+    size = _size(pixels)
+    served = size if max(size) <= longest else with_longer_side(size, longest)
+    return _resized(pixels, within_pixels(served, most), "content", shortest)
 
 
 def _feed_forward(
@@ -299,7 +298,7 @@ def _style_pixels(image: image_pb2.Image, field: str, side: int, settings: Setti
             field=field,
             reason="ASPECT_RATIO",
         )
-    return _resized(pixels, _of_side(pixels, side), field, SHORTEST_SIDE)
+    return _resized(pixels, with_longer_side(_size(pixels), side), field, SHORTEST_SIDE)
 
 
 def _mask(image: image_pb2.Image, content: Pixels, settings: Settings) -> Pixels:
@@ -327,14 +326,11 @@ def _read(image: image_pb2.Image, field: str, settings: Settings) -> Pixels:
         raise error.within(field) from error.__cause__
 
 
-def _of_side(pixels: Pixels, side: int) -> tuple[int, int]:
-    """Returns the height and width whose longer one is `side`."""
-    height, width = pixels.shape[:2]
-    scale = side / max(height, width)
-    return max(1, round(height * scale)), max(1, round(width * scale))
+def _size(pixels: Pixels) -> Size:
+    return pixels.shape[0], pixels.shape[1]
 
 
-def _resized(pixels: Pixels, size: tuple[int, int], field: str, shortest: int) -> Pixels:
+def _resized(pixels: Pixels, size: Size, field: str, shortest: int) -> Pixels:
     """Returns pixels of this height and width, the shorter of which has `shortest` pixels at the least."""
     if min(size) < shortest:
         raise InvalidInput(

@@ -18,7 +18,7 @@ KINDS = {kind.name: kind for kind in vars(methods).values() if isinstance(kind, 
 
 
 def asked(*wanted) -> list[explain_pb2.Method]:
-    arguments = dict.fromkeys(("model", "top_k", "seed", "prediction_count"))
+    arguments = dict.fromkeys(("model", "top_k", "seed", "prediction_count", "max_side"))
     return list(explain_request(PIXELS, wanted, [], frame="original", overlay=False, trust=False, **arguments).methods)
 
 

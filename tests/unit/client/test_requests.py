@@ -21,6 +21,7 @@ def method(name: str, **parameters) -> explain_pb2.Method:
         trust=False,
         seed=None,
         prediction_count=None,
+        max_side=None,
     )
     return request.methods[0]
 
@@ -49,7 +50,7 @@ def test_a_method_inside_a_method() -> None:
 
 def test_a_unit_with_and_without_a_position() -> None:
     unit = {"layer": "blocks.3", "channel": 7}
-    arguments = dict.fromkeys(("model", "top_k", "seed", "prediction_count"))
+    arguments = dict.fromkeys(("model", "top_k", "seed", "prediction_count", "max_side"))
     request = explain_request(
         PIXELS,
         ["saliency"],

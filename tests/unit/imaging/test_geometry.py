@@ -54,6 +54,29 @@ def test_a_map_goes_back_to_where_it_came_from(size: tuple[int, int], resize: in
         assert not placed[~seen].any()
 
 
+@pytest.mark.parametrize("fit_", ["crop", "pad", "squash"])
+@pytest.mark.parametrize(("size", "longest", "shown"), [((400, 600), 150, (100, 150)), ((601, 41), 60, (60, 4))])
+def test_a_smaller_picture_of_the_original_has_the_map_where_the_original_has_it(
+    size: tuple[int, int], longest: int, shown: tuple[int, int], fit_: str
+) -> None:
+    _, placement = fit(np.zeros((*size, 3), np.uint8), Preprocessing(fit=fit_))
+    smaller = placement.within(longest)
+    # A ramp from the input's left to its right, or from its top to its bottom.
+    for axis, ramp in enumerate(np.indices((224, 224), dtype=np.float32)):
+        placed, seen = smaller.on_original(ramp), smaller.on_original(np.ones((224, 224))) > 0
+        assert placed.shape == shown
+        centres = (np.indices(shown) + 0.5) * np.divide(size, shown)[:, None, None]
+        (left, top, right, bottom), middle = placement.box, centres[axis]
+        start, stop = ((top, bottom), (left, right))[axis]
+        assert np.array_equal(
+            seen, (top <= centres[0]) & (centres[0] <= bottom) & (left <= centres[1]) & (centres[1] <= right)
+        )
+        expected = ((middle - start) / (stop - start) * 224 - 0.5).clip(0, 223)
+        # A pixel and a half of the input; or a tenth of one of the picture, whose outermost have less to be a mean of.
+        assert np.abs(placed - expected)[seen].max() < max(1.5, 0.1 * 224 * size[axis] / shown[axis] / (stop - start))
+    assert placement.within(max(size)) is placement
+
+
 def test_the_model_saw_the_central_square() -> None:
     _, placement = fit(photograph("chelsea"), Preprocessing(resize=224))
     seen = placement.on_original(np.ones((224, 224))) > 0

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.conftest import jpeg
 
 from gradserve.v1 import explain_pb2, image_pb2
@@ -15,21 +16,46 @@ from gradserve_server.models.model import Model
 from gradserve_server.rpc.requests import ExplainCall, Frame, explained_picture
 
 LIMITS = Settings()
+WHOLE = (451, 300)
+
+
+def explained(model: Model) -> ExplainCall:
+    return ExplainCall(model, (), (), Frame.ORIGINAL, None, OverlayOptions(), None, 0, 5)
 
 
 def test_it_is_the_whole_image_and_an_error_names_its_field(embedded: Model) -> None:
     encoded = jpeg("chelsea")
     request = explain_pb2.ExplainRequest(image=image_pb2.Image(encoded=encoded))
-    call = ExplainCall(embedded, (), (), Frame.ORIGINAL, OverlayOptions(), None, 0, 5)
+    call = explained(embedded)
     image = decode_reduced(encoded, 10_000_000, least=100)
     assert image.factor == 2
     fitted = np.zeros((224, 224, 3), np.uint8)
-    picture = explained_picture(request, call, image, fitted, LIMITS)
+    picture = explained_picture(request, call, image, fitted, WHOLE, LIMITS)
     assert np.array_equal(picture, decode(encoded, 10_000_000))
     for without in (replace(call, overlay=None), replace(call, frame=Frame.MODEL_INPUT)):
-        assert explained_picture(request, without, image, fitted, LIMITS) is fitted
+        assert explained_picture(request, without, image, fitted, WHOLE, LIMITS) is fitted
 
     # A part of it may be decoded in time, and all of it not.
     with pytest.raises(InvalidInput) as caught:
-        explained_picture(request, call, image, fitted, replace(LIMITS, decode_seconds=1e-9))
+        explained_picture(request, call, image, fitted, WHOLE, replace(LIMITS, decode_seconds=1e-9))
     assert (caught.value.field, caught.value.reason) == ("image.encoded", "DECODING_TOO_SLOW")
+
+
+def test_of_a_smaller_one_no_more_is_decoded_than_it_shows(embedded: Model) -> None:
+    encoded = jpeg("chelsea")
+    request = explain_pb2.ExplainRequest(image=image_pb2.Image(encoded=encoded))
+    call, fitted = explained(embedded), np.zeros((224, 224, 3), np.uint8)
+    expected = np.asarray(Image.fromarray(decode(encoded, 10_000_000)).resize((120, 80), Image.Resampling.BICUBIC))
+    image = decode_reduced(encoded, 10_000_000, least=100)
+    # What was decoded for the model is enough.
+    hasty = replace(LIMITS, decode_seconds=1e-9)
+    picture = explained_picture(request, call, image, fitted, (120, 80), hasty)
+    assert np.abs(picture.astype(int) - expected).mean() < 3
+    # At an eighth it is not; of the rest as much is decoded as is needed.
+    image = decode_reduced(encoded, 10_000_000, least=30)
+    assert image.factor == 8
+    picture = explained_picture(request, call, image, fitted, (120, 80), LIMITS)
+    assert picture.shape == expected.shape
+    assert np.abs(picture.astype(int) - expected).mean() < 3
+    with pytest.raises(InvalidInput, match="to decode"):
+        explained_picture(request, call, image, fitted, (120, 80), hasty)

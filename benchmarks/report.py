@@ -1,4 +1,4 @@
-"""Fills docs/performance.md from benchmarks/out/*.json: the tables between the markers, and nothing else.
+"""Fills docs/performance.md from benchmarks/out/*.json: the tables between the markers, and the one that sums them up.
 
 A table whose benchmark has not been run stays as it is. With --check, exits 1 where a table would change.
 """
@@ -43,7 +43,27 @@ def filled(document: str, results: Mapping[str, Results]) -> str:
             raise ValueError(f"the document has no markers for {name}")
         table = f"{TABLES[name](found)}\n\n{_machine(found)}\n"
         document = pattern.sub(lambda match, table=table: f"{match[1]}\n{table}\n{match[2]}", document)
-    return document
+    return _SUMMARY.sub(lambda match: f"{match[1]}\n{summary(document)}\n{match[2]}", document)
+
+
+_SUMMARY = re.compile(r"(<!-- summary -->\n).*?(<!-- end of summary -->)", re.DOTALL)
+_SECTION = re.compile(r"^## ([^\n]+)$|<!-- (\w+) -->\n(.*?)<!-- end of \2 -->", re.DOTALL | re.MULTILINE)
+_BARRED = re.compile(r"^\| (.+) \| (.+) \| ((?:<=|>=) .+) \| (met|MISSED) \|$", re.MULTILINE)
+
+
+def summary(document: str) -> str:
+    """Returns the table of how many bars each table of the document meets, and which it misses."""
+    lines = ["| table | bars met | missed |", "|---|---|---|"]
+    heading = ""
+    for title, _, table in _SECTION.findall(document):
+        heading = title or heading
+        rows = _BARRED.findall(table)
+        if rows:
+            missed = "; ".join(f"{what}: {value} ({bar})" for what, value, bar, verdict in rows if verdict == "MISSED")
+            met = sum(verdict == "met" for *_, verdict in rows)
+            anchor = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+            lines.append(f"| [{heading}](#{anchor}) | {met} of {len(rows)} | {missed} |")
+    return "\n".join(lines) + "\n"
 
 
 def _machine(found: Results) -> str:

@@ -52,6 +52,20 @@ def test_tables_are_filled_between_their_markers() -> None:
     assert report.filled(filled, {"core": {"machine": MACHINE, "rows": rows}}) == filled
 
 
+def test_bars_are_summed_up() -> None:
+    document = (
+        "<!-- summary -->\nold\n<!-- end of summary -->\n## The core, and more\n<!-- core -->\n<!-- end of core -->\n"
+        "## Other\n### Within\n<!-- company -->\n| slow | 2.5 | <= 2 | MISSED |\n<!-- end of company -->\n"
+        "| by hand | 2.5 | <= 2 | MISSED |\n"
+    )
+    rows = [{"what": "a", "value": 1.0, "bar": "<= 2"}, {"what": "b", "value": 3.0, "bar": "<= 2", "unit": "ms"}]
+    filled = report.filled(document, {"core": {"machine": MACHINE, "rows": [*rows, {"what": "c", "value": 1.0}]}})
+    assert "old" not in filled
+    assert "| [The core, and more](#the-core-and-more) | 1 of 2 | b: 3 ms (<= 2) |" in filled
+    assert "| [Other](#other) | 0 of 1 | slow: 2.5 (<= 2) |" in filled
+    assert filled.count("by hand") == 1
+
+
 def test_a_table_without_a_place_is_an_error() -> None:
     with pytest.raises(ValueError, match="no markers for core"):
         report.filled("nothing", {"core": {"machine": MACHINE, "rows": []}})

@@ -114,6 +114,9 @@ def _target(target: TargetLike) -> explain_pb2.Target:
         return message
     if isinstance(target, str):
         return explain_pb2.Target(class_label=target)
+    # Which Python takes for 1 or 0.
+    if isinstance(target, bool):
+        raise TypeError(f"a target is the index or the label of a class, or a mapping, not {target}")
     return explain_pb2.Target(class_index=target)
 
 

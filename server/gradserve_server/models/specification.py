@@ -1,5 +1,6 @@
 """What to load, and how an operator says so."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -107,6 +108,9 @@ def spec_of(table: Mapping[str, Any], folder: Path, allowed: Allowed) -> ModelSp
     if not isinstance(table.get("name"), str):
         raise ModelLoadError("a [[model]] table has no name")
     title = f"model {table['name']!r}"
+    # Callers write NAME@VERSION.
+    if not re.fullmatch(r"[^\s@]+", table["name"]):
+        raise ModelLoadError(f"{title}: a name has at least one character, no space and no @")
     for setting, kind in _KINDS.items():
         if setting in table and (not isinstance(table[setting], kind) or (kind is int and table[setting] is True)):
             raise ModelLoadError(f"{title}: {setting} must be {_WORDS[kind]}, not {table[setting]!r}")

@@ -22,6 +22,9 @@ from gradserve_server.models.failure import ModelLoadError, one_line
 PICKLED = (".pth", ".pt")
 """Files that PyTorch pickles: read with `weights_only`, and only when pinned."""
 
+_MAGIC = (b"PK", b"\x80")
+"""How they begin: as an archive, or in PyTorch's old format."""
+
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "net", "network")
 """Where training scripts keep the state in a checkpoint."""
 
@@ -53,8 +56,8 @@ def parse_state(data: bytes, name: str) -> dict[str, Tensor]:
     try:
         return load_safetensors(data)
     except (SafetensorError, json.JSONDecodeError, KeyError, ValueError) as error:
-        pickled = data[:1] == b"\x80" or data[:2] == b"PK"
-        advice = "it is a pickle: run gradserve-server convert-weights" if pickled else "is the copy complete?"
+        pickled = "it is a pickle: run gradserve-server convert-weights"
+        advice = pickled if data.startswith(_MAGIC) else "is the copy complete?"
         raise ModelLoadError(f"{name} is not a safetensors file ({one_line(error)}); {advice}") from error
 
 
@@ -62,8 +65,10 @@ def parse_pickled(data: bytes, name: str) -> dict[str, Tensor]:
     """Returns the state in a file that `torch.save` made. Only tensors and plain containers are made of it.
 
     Raises:
-        ModelLoadError: It holds anything else, is damaged, or is a TorchScript program.
+        ModelLoadError: It holds anything else, is damaged, is of another kind, or is a TorchScript program.
     """
+    if data and not data.startswith(_MAGIC):
+        raise ModelLoadError(f"{name} is no file that torch.save made")
     if zipfile.is_zipfile(BytesIO(data)):
         entries = zipfile.ZipFile(BytesIO(data)).namelist()
         if any(entry.endswith("/constants.pkl") for entry in entries):

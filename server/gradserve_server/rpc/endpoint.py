@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,12 +60,12 @@ class Endpoint:
         """Takes an address, `host:port` or `unix:path`, and returns its port. Before the start.
 
         Raises:
-            OSError: It is taken.
+            OSError: It is taken, or none of this machine's.
         """
         try:
             port = _bound(self._server, address, credentials)
         except RuntimeError as error:
-            raise OSError(f"cannot listen on {address}: is another server running there?") from error
+            raise OSError(f"cannot listen on {address}: {_reason(address)}") from error
         host, separator, _ = address.rpartition(":")
         self._addresses.append((address if host == "unix" else f"{host}{separator}{port}", credentials))
         return port
@@ -111,6 +112,17 @@ class Endpoint:
                     # The old server closes its sockets in a thread of gRPC's.
                     await asyncio.sleep(WATCH_SECONDS)
         await self._server.start()
+
+
+def _reason(address: str) -> str:
+    """Says what may be wrong with an address that could not be had, as gRPC does not."""
+    host, _, port = address.rpartition(":")
+    try:
+        if host != "unix":
+            socket.getaddrinfo(host.strip("[]"), port, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        return f"{host}: {error.strerror}"
+    return "is another server running there, or is the address none of this machine's?"
 
 
 def _bound(server: aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:

@@ -66,6 +66,13 @@ def test_a_unit_with_and_without_a_position() -> None:
     assert somewhere == explain_pb2.Unit(layer="blocks.3", channel=7, y=0, x=5)
 
 
+@pytest.mark.parametrize("target", [True, False])
+def test_a_truth_value_is_no_class(target: bool) -> None:
+    arguments = dict.fromkeys(("model", "top_k", "seed", "prediction_count", "max_side"))
+    with pytest.raises(TypeError, match=f"not {target}"):
+        explain_request(PIXELS, ["saliency"], [target], frame="original", overlay=False, trust=False, **arguments)
+
+
 def test_wrong_names_are_told_with_the_nearest_right_ones() -> None:
     with pytest.raises(TypeError, match="no method 'salience'; nearest: saliency"):
         method("salience")

@@ -37,6 +37,13 @@ def test_policies(tmp_path: Path, policy: str, numbers: list[int], every: bool) 
     assert found.every is every
 
 
+@pytest.mark.parametrize("name", ["", "two words", "net@2", "line\nbreak"])
+def test_a_name_that_no_caller_could_give_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelLoadError, match="no space and no @"):
+        spec_of({"name": name}, tmp_path, ALLOWED)
+    assert spec_of({"name": "Organisation/net-2.v1"}, tmp_path, ALLOWED).name == "Organisation/net-2.v1"
+
+
 def test_a_folder_says_all_of_a_model(tmp_path: Path) -> None:
     put(tmp_path / "net" / "labels.txt", "cup\nmug\n\nplate\n")
     sha256 = "ab" * 32

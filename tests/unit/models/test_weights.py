@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save
+from tests.conftest import jpeg
 from tests.repository import SIZE, network, put
 from torch import nn
 
@@ -81,6 +82,7 @@ def test_what_is_damaged_says_so(tmp_path: Path) -> None:
     assert "complete" in refused(spec(tmp_path, "weights.safetensors", whole[: len(whole) // 2]))
     assert "complete" in refused(spec(tmp_path, "weights.safetensors", b""))
     assert "complete" in refused(spec(tmp_path, "weights.pth", saved(state)[:5000], pinned=True))
+    assert "no file that torch.save made" in refused(spec(tmp_path, "weights.pth", jpeg("coffee"), pinned=True))
     digest = hashlib.sha256(whole).hexdigest()
     wrong = refused(replace(spec(tmp_path, "weights.safetensors", whole), sha256="0" * 64))
     assert digest in wrong

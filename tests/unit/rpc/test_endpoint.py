@@ -67,6 +67,14 @@ async def test_a_taken_address_is_named(renewals: Counter) -> None:
     await second.stop(None)
 
 
+async def test_an_address_that_is_nowhere_is_said_to_be(renewals: Counter) -> None:
+    endpoint = Endpoint(new_server, renewals, pytest.fail)
+    with pytest.raises(OSError, match=r"no-such-host\.invalid: ") as caught:
+        endpoint.listen("no-such-host.invalid:50051")
+    assert "another server" not in str(caught.value)
+    await endpoint.stop(None)
+
+
 async def test_a_server_waits_for_the_next_call_of_any_method() -> None:
     """One of grpc.aio's own waits for the next of each that generated code adds, or this would see nothing."""
     found = []

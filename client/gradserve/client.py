@@ -129,14 +129,15 @@ class Client:
                 position, as a mapping (see `TargetLike`); None for the model's own prediction.
             model: Name of the model; None for the server's default.
             layer: Layer for methods that work on one; None for the model's default.
-            frame: `original` for a heatmap of the image's size, `model_input` for one of the model's input.
+            frame: `original` for a heatmap of the image's size, or of `max_side`; `model_input` for one of the model's
+                input.
             overlay: Whether to have an overlay rendered; or how, by the names of `OverlayOptions`' fields.
             trust: Whether to have a trust report; or what to check, by the names of `TrustOptions`' fields, for example
                 `{"transforms": [{"rotation": {"degrees": 20}}]}`.
             seed: Seed of random draws; None lets the server draw one.
             prediction_count: Number of classes in `predictions`; None for 5.
-            max_side: Most pixels of the longer side of heatmap and overlay in the frame `original`; None for as many as
-                the image has.
+            max_side: Longer side of heatmap and overlay at most, in pixels, in the frame `original` and no other; None
+                for as large as the image.
             timeout: Seconds the call may take; None for the client's.
             parameters: The method's parameters by their proto names, enumerations in lower case without prefix, for
                 example `reduction="sum"`.

@@ -114,6 +114,7 @@ def test_a_photograph_of_a_camera_is_explained_by_several_methods(address: str, 
     ("asked", "said"),
     [
         (("explain", "IMAGE", "--overlay", "opacity=x"), "--output or --html"),
+        (("explain", "IMAGE", "--max-side", "300"), "--output, --heatmap or --html"),
         (("explain", "IMAGE", "--method", "rise", "--set", "mask_count=abc"), "mask_count: "),
         (("maximize", "--class", "espresso", "--change", "out.png"), "give IMAGE"),
     ],
@@ -219,11 +220,16 @@ def test_maps_are_no_larger_than_is_asked_for(address: str, tmp_path: Path) -> N
     done = gradserve(address, *options, "--heatmap", str(tmp_path / "maps"), "--max-side", "300")
     assert done.returncode == 0, done.stderr
     assert [np.load(file).shape for file in (tmp_path / "maps").iterdir()] == [(200, 300)] * 2
-    # Four maps of all of the photograph would be more than an answer holds; a page shows smaller ones.
+    # Six maps of all of the photograph would be more than an answer holds; a page shows smaller ones.
     html = tmp_path / "page.html"
     done = gradserve(address, *options, "--method", "layer_cam", "--top-k", "2", "--html", str(html))
     assert done.returncode == 0, done.stderr
     assert len(Page(html.read_text(encoding="utf-8")).sources) == 7
+    # What is saved besides is as large as ever.
+    whole = tmp_path / "whole.npy"
+    done = gradserve(address, "explain", str(large), "--html", str(html), "--heatmap", str(whole))
+    assert done.returncode == 0, done.stderr
+    assert np.load(whole).shape == (1600, 2400)
 
 
 def test_a_page_begins_well_whatever_comes_first(address: str, folder: Path, tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ import re
 from typing import Any
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
 import pytest
 from tests.conftest import FOUNDING, jpeg, photograph
 from tests.serving import served
 
 import gradserve
-from gradserve import Client, InvalidRequest
+from gradserve import Client, InvalidRequest, aio
 
 
 def centre_of_mass(heatmap: np.ndarray) -> tuple[float, float]:
@@ -81,6 +82,25 @@ def test_maps_of_a_large_photograph_are_no_larger_than_is_asked_for(client: Clie
     assert np.abs(np.asarray(smaller.overlay) - shown).mean() < 2
     # Nothing is enlarged.
     assert client.explain(jpeg("coffee"), max_side=5000).heatmap.shape == (400, 600)
+
+
+async def test_what_lies_on_its_side_and_what_was_never_a_file_is_made_smaller_upright(
+    client: Client, address: str
+) -> None:
+    upright = PIL.Image.fromarray(photograph("coffee")).resize((2400, 1600))
+    exif = PIL.Image.Exif()
+    exif[PIL.ExifTags.Base.Orientation] = 6
+    file, turned = io.BytesIO(), io.BytesIO()
+    upright.save(file, "JPEG", quality=90)
+    upright.transpose(PIL.Image.Transpose.ROTATE_90).save(turned, "JPEG", quality=90, exif=exif)
+    pixels = np.asarray(upright.resize((360, 240)), np.float32) / 255
+    async with aio.Client(address) as asynchronous:
+        found = [await asynchronous.explain(image, max_side=300) for image in (turned.getvalue(), pixels)]
+    expected = client.explain(file.getvalue(), max_side=300)
+    for one in found:
+        assert one.heatmap.shape == (200, 300)
+        assert np.abs(one.heatmap - expected.heatmap).max() < 0.15 * expected.heatmap.max()
+        assert np.abs(np.asarray(one.overlay).astype(int) - np.asarray(expected.overlay)).mean() < 8
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ from gradserve.results import Explanation, TrustReport
     "--max-side",
     type=click.IntRange(1),
     metavar="PIXELS",
-    help="Longer side of maps and overlays of the original at most; as many as it has if not given.",
+    help="Longer side of what is saved in the frame original at most; if not given the image's, 640 for a page alone.",
 )
 @click.option("--trust", is_flag=True, help="Say whether to believe it.")
 @seed
@@ -94,8 +94,10 @@ def explain(
     destinations.check(len(found), len(methods) * max(1, len(targets) + (top_k or 0)))
     if overlay and not (output or html):
         raise click.UsageError("--overlay says how to render: say where to, by --output or --html")
+    if max_side and not (output or heatmap or html):
+        raise click.UsageError("--max-side is of what is saved: say where to, by --output, --heatmap or --html")
     # Where nothing is saved, the answer need not hold maps as large as a photograph, and a page shows smaller ones.
-    frame = frame or ("original" if output or heatmap or html or max_side else "model_input")
+    frame = frame or ("original" if output or heatmap or html else "model_input")
     if html and not (output or heatmap) and frame == "original":
         max_side = max_side or SIDE
     failed = late = 0

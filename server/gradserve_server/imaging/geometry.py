@@ -46,7 +46,8 @@ class Placement:
         """Puts a map of the model's input [height, width] on the original, float32; 0 where the model saw nothing."""
         width, height = self.original
         placed = np.zeros((height, width), np.float32)
-        left, top, right, bottom = self.box
+        # One narrower than a pixel, of a picture much smaller than the original, is that pixel's.
+        (left, right), (top, bottom) = _a_pixel_wide(*self.box[::2]), _a_pixel_wide(*self.box[1::2])
         # Pixels whose centres lie in the box.
         columns = range(max(0, ceil(left - 0.5)), min(width, floor(right - 0.5) + 1))
         rows = range(max(0, ceil(top - 0.5)), min(height, floor(bottom - 0.5) + 1))
@@ -55,13 +56,13 @@ class Placement:
             columns, rows = _holding(left, right, columns, width), _holding(top, bottom, rows, height)
         # Edges of those pixels in the map's coordinates; they stick out of it by up to half a pixel of the original.
         scale_x, scale_y = self.input[0] / (right - left), self.input[1] / (bottom - top)
-        margin = ceil(max(scale_x, scale_y)) + 1
-        padded = np.pad(np.asarray(values, np.float32), margin, mode="edge")
+        across, down = ceil(scale_x) + 1, ceil(scale_y) + 1
+        padded = np.pad(np.asarray(values, np.float32), ((down, down), (across, across)), mode="edge")
         region = (
-            (columns.start - left) * scale_x + margin,
-            (rows.start - top) * scale_y + margin,
-            (columns.stop - left) * scale_x + margin,
-            (rows.stop - top) * scale_y + margin,
+            (columns.start - left) * scale_x + across,
+            (rows.start - top) * scale_y + down,
+            (columns.stop - left) * scale_x + across,
+            (rows.stop - top) * scale_y + down,
         )
         resized = Image.fromarray(padded).resize(
             (len(columns), len(rows)), Image.Resampling.BILINEAR, box=_inside(region, padded.shape)
@@ -169,6 +170,12 @@ def _inside(box: tuple[float, ...], shape: tuple[int, ...]) -> tuple[float, floa
     # Rounding may put an edge outside by less than Pillow forgives.
     left, top, right, bottom = box
     return max(0.0, left), max(0.0, top), min(float(shape[1]), right), min(float(shape[0]), bottom)
+
+
+def _a_pixel_wide(start: float, stop: float) -> tuple[float, float]:
+    """Returns the span, or one about its middle that is a pixel wide."""
+    missing = max(0.0, 1 - (stop - start)) / 2
+    return start - missing, stop + missing
 
 
 def _holding(start: float, stop: float, found: range, length: int) -> range:

@@ -7,20 +7,22 @@ from PIL import Image
 
 from gradserve_server.imaging.decode import Pixels
 
-Size = tuple[int, int]
-"""Height and width, or width and height, in pixels."""
+Sides = tuple[int, int]
+"""Two sides in pixels, in whichever order they are given."""
 
 
-def with_longer_side(size: Size, side: int) -> Size:
-    """Returns the size of the same proportions whose longer side has so many pixels."""
-    scale = side / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+def with_longer_side(sides: Sides, longer: int) -> Sides:
+    """Returns sides of the same proportions, the longer of which has so many pixels, and the other one at least."""
+    scale = longer / max(sides)
+    return max(1, round(sides[0] * scale)), max(1, round(sides[1] * scale))
 
 
-def within_pixels(size: Size, most: float) -> Size:
-    """Returns the size, or the largest of the same proportions that has so many pixels in all at most."""
-    scale = min(1.0, sqrt(most / (size[0] * size[1])))
-    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))
+def within_pixels(sides: Sides, most: float) -> Sides:
+    """Returns the sides, or the longest of the same proportions that make so many pixels at most, 1 or more."""
+    scale = min(1.0, sqrt(most / (sides[0] * sides[1])))
+    first, second = (max(1, int(side * scale)) for side in sides)
+    # Where one is a single pixel, which is more than its part.
+    return int(min(first, max(1, most / second))), int(min(second, max(1, most / first)))
 
 
 def resize(pixels: Pixels, height: int, width: int) -> Pixels:

@@ -1,9 +1,10 @@
 """From messages to the domain. Everything that can be wrong with a request is found here, before any work."""
 
 import secrets
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import Enum
-from math import isqrt, prod
+from math import ceil, prod
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from gradserve_server.errors import InvalidInput, RequestError
 from gradserve_server.imaging.decode import Decoded, Pixels, check_pixel_count, decode_reduced
 from gradserve_server.imaging.geometry import as_bytes, fit_decoded, least_side, model_input
 from gradserve_server.imaging.overlay import OverlayOptions
-from gradserve_server.imaging.resize import Size, resize
+from gradserve_server.imaging.resize import resize, with_longer_side
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.explain import METHODS
@@ -85,7 +86,7 @@ def explained_picture(
     call: ExplainCall,
     image: Decoded,
     fitted: Pixels,
-    size: Size,
+    size: tuple[int, int],
     settings: Settings,
 ) -> npt.NDArray[np.uint8]:
     """Returns what an overlay lies on: the whole image, upright, or the model's input. Slow: for the pool.
@@ -106,7 +107,9 @@ def explained_picture(
     width, height = size
     decoded_height, decoded_width = image.pixels.shape[:2]
     if decoded_height < height or decoded_width < width:
-        image = _explained(request, settings, min(size))
+        # The shorter side that leaves enough of the longer one, too.
+        least = max(min(size), ceil(max(size) * min(image.size) / max(image.size)))
+        image = _explained(request, settings, least)
     return as_bytes(resize(image.pixels, height, width))
 
 
@@ -201,7 +204,7 @@ def _no_image(image: image_pb2.Image) -> npt.NDArray[np.float32]:
     raise TypeError("options hold no image")
 
 
-def check_heatmap_bytes(call: ExplainCall, size: Size, settings: Settings) -> None:
+def check_heatmap_bytes(call: ExplainCall, size: tuple[int, int], settings: Settings) -> None:
     """Checks that the answer to a request will not be too large.
 
     Args:
@@ -216,8 +219,8 @@ def check_heatmap_bytes(call: ExplainCall, size: Size, settings: Settings) -> No
         count = len(call.methods) * len(call.targets)
         byte_count = count * prod(size) * 4
         if byte_count > settings.heatmap_bytes:
-            # Rounded, the shorter side may have half a pixel more than its part.
-            longest = max(1, isqrt(settings.heatmap_bytes * max(size) // (4 * count * min(size))) - 1)
+            most = settings.heatmap_bytes // (4 * count)
+            longest = bisect_right(range(1, max(size)), most, key=lambda side: prod(with_longer_side(size, side)))
             raise InvalidInput(
                 f"{count} heatmap{'s' * (count > 1)} of {size[0]} x {size[1]} would have {byte_count} bytes; at most "
                 f"{settings.heatmap_bytes} are served: give a max_side_px of up to {longest} (in Python max_side, for "

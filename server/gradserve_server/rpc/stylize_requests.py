@@ -14,7 +14,7 @@ from gradserve_server.errors import InvalidInput, RequestError, Unsupported
 from gradserve_server.imaging.decode import Pixels
 from gradserve_server.imaging.encode import ImageFormat
 from gradserve_server.imaging.geometry import as_float
-from gradserve_server.imaging.resize import Size, resize, with_longer_side, within_pixels
+from gradserve_server.imaging.resize import resize, with_longer_side, within_pixels
 from gradserve_server.models.layers import Arrangement, Layer
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
@@ -326,11 +326,11 @@ def _read(image: image_pb2.Image, field: str, settings: Settings) -> Pixels:
         raise error.within(field) from error.__cause__
 
 
-def _size(pixels: Pixels) -> Size:
+def _size(pixels: Pixels) -> tuple[int, int]:
     return pixels.shape[0], pixels.shape[1]
 
 
-def _resized(pixels: Pixels, size: Size, field: str, shortest: int) -> Pixels:
+def _resized(pixels: Pixels, size: tuple[int, int], field: str, shortest: int) -> Pixels:
     """Returns pixels of this height and width, the shorter of which has `shortest` pixels at the least."""
     if min(size) < shortest:
         raise InvalidInput(

@@ -59,7 +59,8 @@ class CalibrationCache:
 
     def _path(self, model: Model) -> Path:
         machine = (str(model.device), _device_name(model.device), self._threads, torch.__version__)
-        facts = (model.version, *costs_like(model), *machine, self._pass_rows)
+        chosen = () if self._pass_rows is None else (self._pass_rows,)
+        facts = (model.version, *costs_like(model), *machine, *chosen)
         return self._folder / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.json"
 
 

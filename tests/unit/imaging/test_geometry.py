@@ -1,5 +1,6 @@
 """Fitting an image to the model's input and putting maps back."""
 
+import tracemalloc
 from io import BytesIO
 
 import numpy as np
@@ -75,6 +76,25 @@ def test_a_smaller_picture_of_the_original_has_the_map_where_the_original_has_it
         # A pixel and a half of the input; or a tenth of one of the picture, whose outermost have less to be a mean of.
         assert np.abs(placed - expected)[seen].max() < max(1.5, 0.1 * 224 * size[axis] / shown[axis] / (stop - start))
     assert placement.within(max(size)) is placement
+
+
+@pytest.mark.parametrize("fit_", ["crop", "pad", "squash"])
+@pytest.mark.parametrize("size", [(20, 20_000), (20_000, 20), (1, 50_000), (100, 10_000)])
+@pytest.mark.parametrize("longest", [1, 2, 10])
+def test_what_is_less_than_a_pixel_of_a_small_picture_takes_no_more_memory(
+    size: tuple[int, int], longest: int, fit_: str
+) -> None:
+    """A map padded by what one pixel of the picture is on it was terabytes."""
+    _, placement = fit(np.zeros((*size, 3), np.uint8), Preprocessing(fit=fit_))
+    tracemalloc.start()
+    try:
+        placed = placement.within(longest).on_original(np.full((224, 224), 3.0))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert max(placed.shape) == longest
+    assert placed.max() == 3
+    assert peak < 1 << 24
 
 
 def test_the_model_saw_the_central_square() -> None:

@@ -38,6 +38,9 @@ def test_a_dream_is_as_large_as_its_photograph_or_as_is_served(given, most: int,
     # Whether the limit is the server's or the model's own.
     of_its_own = replace(call, model=replace(call.model, limits={"maximize_pixels": most}))
     assert start_images(request, of_its_own, Settings()).shape == (1, 3, *made)
+    with pytest.raises(InvalidInput) as caught:
+        start_images(maximize_pb2.MaximizeRequest(image=to_message(photograph(5 * most, 1))), call, settings)
+    assert caught.value.reason == "IMAGE_TOO_SMALL"
     request.size.height, request.size.width = given[1], given[0]
     call = maximize_call(request, repository, settings)
     if given[0] * given[1] > most:

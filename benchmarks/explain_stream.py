@@ -5,7 +5,6 @@ median of the turns' ratios counts.
 """
 
 import argparse
-import json
 import re
 import statistics
 import subprocess
@@ -18,14 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from benchmarks.results import Row, save, show
 from benchmarks.running import server
 
 from gradserve import Client
 
-OUT = Path(__file__).parent / "out"
 CALLERS = 16
-BAR = 0.95
-GROWTH_BAR = 1.1
 CATALOGUE = """
 [[model]]
 name = "small"
@@ -48,12 +45,12 @@ def main() -> None:
         client.wait_ready()
         ratio, rates = _throughput(client, parsed.turns, parsed.each)
         first, last, at = _memory(client, parsed.images)
-    print(f"explain_stream / {CALLERS} unary callers: {ratio:.3f}   bar >= {BAR}")
-    print(f"resident memory after {at:,} images {first:.1f} MiB, after {parsed.images:,} {last:.1f} MiB: ", end="")
-    print(f"{last / first:.3f}   bar <= {GROWTH_BAR}")
-    OUT.mkdir(exist_ok=True)
-    found = {"ratio": round(ratio, 3), "images_per_second": rates, "mib": {str(at): first, str(parsed.images): last}}
-    (OUT / "explain_stream.json").write_text(json.dumps(found, indent=2))
+    rows = [
+        Row(f"images a second of explain_stream / of {CALLERS} callers", ratio, ">= 0.95"),
+        Row(f"memory of the caller after {parsed.images:,} images / after {at:,}", last / first, "<= 1.1"),
+    ]
+    show(rows)
+    save("explain_stream", rows, images_per_second=rates, mib={str(at): first, str(parsed.images): last})
 
 
 def _throughput(client: Client, turns: int, each: int) -> tuple[float, dict[str, float]]:

@@ -126,6 +126,7 @@ TABLES: Mapping[str, Callable[[Results], str]] = {
     "server_per_core": _rows,
     "maximize_jobs": _rows,
     "large_images": _rows,
+    "explain_stream": _rows,
     "overload": _rows,
     "gpu": _rows,
     "costs": _costs,

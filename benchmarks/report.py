@@ -16,6 +16,10 @@ from benchmarks.results import OUT, Row
 DOCUMENT = Path(__file__).parent.parent / "docs" / "performance.md"
 Results = Mapping[str, Any]
 
+_SUMMARY = re.compile(r"(<!-- summary -->\n).*?(<!-- end of summary -->)", re.DOTALL)
+_SECTION = re.compile(r"^## ([^\n]+)$|<!-- (\w+) -->\n(.*?)<!-- end of \2 -->", re.DOTALL | re.MULTILINE)
+_BARRED = re.compile(r"^\| (.+) \| (.+) \| ((?:<=|>=) .+) \| (met|MISSED) \|$", re.MULTILINE)
+
 
 def main() -> None:
     """Writes the document, or compares it."""
@@ -44,11 +48,6 @@ def filled(document: str, results: Mapping[str, Results]) -> str:
         table = f"{TABLES[name](found)}\n\n{_machine(found)}\n"
         document = pattern.sub(lambda match, table=table: f"{match[1]}\n{table}\n{match[2]}", document)
     return _SUMMARY.sub(lambda match: f"{match[1]}\n{summary(document)}\n{match[2]}", document)
-
-
-_SUMMARY = re.compile(r"(<!-- summary -->\n).*?(<!-- end of summary -->)", re.DOTALL)
-_SECTION = re.compile(r"^## ([^\n]+)$|<!-- (\w+) -->\n(.*?)<!-- end of \2 -->", re.DOTALL | re.MULTILINE)
-_BARRED = re.compile(r"^\| (.+) \| (.+) \| ((?:<=|>=) .+) \| (met|MISSED) \|$", re.MULTILINE)
 
 
 def summary(document: str) -> str:

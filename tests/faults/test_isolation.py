@@ -18,12 +18,12 @@ from tests.property.pictures import files
 from tests.repository import network
 from tests.unit.programs.maximize.climbing import NORMALIZATION, PLAIN, pixels
 from tests.unit.programs.maximize.climbing import task as maximize_task
+from tests.unit.scheduling.packing import Harness
 
 from gradserve import aio
 from gradserve.errors import DeadlineExceeded, InvalidRequest, NotFound
 from gradserve_server.app import Server
 from gradserve_server.autograd.objective import class_score
-from gradserve_server.autograd.passes import run
 from gradserve_server.autograd.program import Program, Progress, ask
 from gradserve_server.autograd.query import Query
 from gradserve_server.errors import Expired, NotFinite
@@ -38,9 +38,7 @@ from gradserve_server.programs.explain.score_cam import ScoreCam
 from gradserve_server.programs.maximize.maximize import maximize
 from gradserve_server.programs.stylize.optimize import StyleTask, stylize
 from gradserve_server.programs.stylize.recipe import StyleRecipe
-from gradserve_server.scheduling.isolation import run_isolated
-from gradserve_server.scheduling.job import Job, Priority
-from gradserve_server.scheduling.scheduler import Scheduler
+from gradserve_server.scheduling.job import Priority
 
 SIZE = 32
 MAPS = (
@@ -51,6 +49,8 @@ MAPS = (
     ScoreCam(layers=("layer3",), channel_count=4),
 )
 ALIKE = 1e-9
+BUDGET = 16
+"""Rows of a pass."""
 
 
 @pytest.fixture(scope="module")
@@ -88,43 +88,17 @@ def numbers(result: Any) -> torch.Tensor:
     return torch.from_numpy(result.pixels).flatten()
 
 
-class Company:
-    """A scheduler that is driven by hand, and the futures of its jobs."""
-
-    def __init__(self, model: Model, budget: int = 16) -> None:
-        self.model = model
-        self.now = 0.0
-        self.scheduler = Scheduler(lambda key: budget, clock=lambda: self.now)
-        self.shared = 0
-
-    def add(self, program: Program[Any], **settings: Any) -> "Future[Any]":
-        future: Future[Any] = Future()
-        priority = Priority.ITERATIVE if program.__name__ in ("maximize", "stylize") else Priority.INTERACTIVE
-        job = Job(self.model, start=lambda: program, priority=priority, **settings)
-        with torch.no_grad():
-            self.scheduler.add(job, future, program)
-        return future
-
-    def step(self) -> bool:
-        with torch.no_grad():
-            packed = self.scheduler.next_pass()
-            if packed is None:
-                return False
-            self.shared = max(self.shared, packed.program_count)
-            outcomes = run_isolated(lambda bundles: run(packed.model, bundles), packed.bundles)
-            self.scheduler.settle(packed, outcomes, 0.0)
-        return True
-
-    def run(self) -> None:
-        while self.step():
-            pass
+def join(company: Harness, model: Model, program: Program[Any], **settings: Any) -> "Future[Any]":
+    """Adds a program to a company, with the priority of its kind."""
+    priority = Priority.ITERATIVE if program.__name__ in ("maximize", "stylize") else Priority.INTERACTIVE
+    return company.add(model, program, priority, **settings)
 
 
 def alone(model: Model) -> list[torch.Tensor]:
     found = []
     for program in good(model):
-        company = Company(model)
-        future = company.add(program)
+        company = Harness(BUDGET)
+        future = join(company, model, program)
         company.run()
         found.append(numbers(future.result(timeout=0).result))
     return found
@@ -151,19 +125,19 @@ def breaking() -> Program[Any]:
 
 def test_bad_company_changes_nobodys_answer(model: Model) -> None:
     expected = alone(model)
-    company, watched = Company(model), []
+    company, watched = Harness(BUDGET), []
     rows = [torch.full((1, 3, SIZE, SIZE), value).double() for value in (torch.nan, torch.inf)]
     poisoned = [explaining(model, one, Saliency(), 0) for one in rows]
-    cancelled = company.add(endless(watched))
-    expired = company.add(endless(watched), deadline=5.0)
-    broken = [company.add(program) for program in (raising(), breaking(), *poisoned)]
-    kept = [company.add(program) for program in good(model)]
+    cancelled = join(company, model, endless(watched))
+    expired = join(company, model, endless(watched), deadline=5.0)
+    broken = [join(company, model, program) for program in (raising(), breaking(), *poisoned)]
+    kept = [join(company, model, program) for program in good(model)]
     for _ in range(3):
         assert company.step()
     cancelled.cancel()
-    company.now = 6.0
+    company.clock.now = 6.0
     company.run()
-    assert company.shared >= len(MAPS), "they hardly met"
+    assert max(programs for _, programs in company.passes) >= len(MAPS), "they hardly met"
     assert watched
     with pytest.raises(CancelledError):
         cancelled.result(timeout=0)

@@ -62,7 +62,9 @@ class Harness:
         future: Future = Future()
         job = Job(model, start=lambda: program, priority=priority, arrived=self.clock.now, **settings)
         self.clock.now += 0.001
-        self.scheduler.add(job, future, program)
+        # As a worker's thread does all of a program.
+        with torch.no_grad():
+            self.scheduler.add(job, future, program)
         return future
 
     def step(self) -> bool:

@@ -136,6 +136,7 @@ bench bench-peers: export LD_PRELOAD = $(ALLOCATOR)
 
 bench: $(INSTALLED) ## Measure speed and fairness on this machine, as ratios; twenty minutes. docs/performance.md explains.
 	$(BIN)/python -m benchmarks.core
+	$(BIN)/python -m benchmarks.architectures
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.server_per_core
 	$(BIN)/python -m benchmarks.worker_profile

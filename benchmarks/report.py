@@ -119,6 +119,7 @@ def _profile(found: Results) -> str:
 
 TABLES: Mapping[str, Callable[[Results], str]] = {
     "core": _rows,
+    "architectures": _rows,
     "company": _rows,
     "neighbor": _rows,
     "throughput": _rows,

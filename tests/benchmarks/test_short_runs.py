@@ -13,6 +13,7 @@ OUT = ROOT / "benchmarks" / "out"
 
 SHORTEST = {
     "core": [],
+    "architectures": ["--turns=1", "--only", "torchvision:mobilenet_v3_large"],
     "throughput": ["--seconds=0.2", "--turns=1", "--steps=2", "--concurrencies", "1", "16"],
     "server_per_core": ["--seconds=0.2", "--turns=1", "--steps=2"],
     "worker_profile": ["--seconds=2"],

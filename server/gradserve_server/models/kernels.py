@@ -3,8 +3,9 @@ which are convolutions as well.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol, cast
 
 import torch
@@ -16,6 +17,9 @@ Pair = tuple[int, int]
 
 _FEW_CHANNELS = 4
 """Up to which a strided gradient is computed place by place: oneDNN's own leaves most of each vector empty there."""
+
+_MOST_SIZES = 64
+"""Of what comes, whose layouts are known. Networks without linear layers take images of all sizes."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +40,48 @@ class Geometry:
 
 
 class _LaidOut:
-    def __init__(self, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
-        stride, padding, dilation, groups = geometry.stride, geometry.padding, geometry.dilation, geometry.groups
-        reorder = torch.ops.mkldnn._reorder_convolution_weight
-        weight = reorder(weight, padding, stride, dilation, groups)
-        self._options = (weight, bias, padding, stride, dilation, groups)
+    """A convolution with weights as oneDNN wants them for what comes.
+
+    How it wants them depends on the size of that and on the number of threads. It takes them however they lie, and lays
+    them out anew in each call: weights for eight rows took two thirds of a ResNet-50's pass of one.
+
+    Args:
+        weight: Returns the weights as torch has them, from which each layout is made.
+        bias: [channels out], or None.
+        geometry: What is weighed for what.
+    """
+
+    def __init__(self, weight: Callable[[], Tensor], bias: Tensor | None, geometry: Geometry) -> None:
+        self._weight = weight
+        self._bias = bias
+        self._options = (geometry.padding, geometry.stride, geometry.dilation, geometry.groups)
+        self._layouts: dict[bytes, Tensor] = {}
+        self._layout_for: dict[tuple[torch.Size, int], Tensor] = {}
 
     def __call__(self, rows: Tensor, ceiling: float | None = None, other: Tensor | None = None) -> Tensor:
+        key = rows.shape, torch.get_num_threads()
+        weight = self._layout_for.get(key)
+        if weight is None:
+            weight = self._layout_for[key] = self._laid_out(rows.shape)
         convolved = torch.ops.mkldnn._convolution_pointwise
+        options = (weight, self._bias, *self._options)
         if other is not None:
             rectifier = None if ceiling is None else "relu"
-            return cast("Tensor", convolved.binary(rows, other, *self._options, "add", 1, rectifier, (), None))
+            return cast("Tensor", convolved.binary(rows, other, *options, "add", 1, rectifier, (), None))
         match ceiling:
             case None:
-                return cast("Tensor", convolved(rows, *self._options, "none", (), ""))
+                return cast("Tensor", convolved(rows, *options, "none", (), ""))
             case math.inf:
-                return cast("Tensor", convolved(rows, *self._options, "relu", (), ""))
-        return cast("Tensor", convolved(rows, *self._options, "hardtanh", (0.0, ceiling), ""))
+                return cast("Tensor", convolved(rows, *options, "relu", (), ""))
+        return cast("Tensor", convolved(rows, *options, "hardtanh", (0.0, ceiling), ""))
+
+    def _laid_out(self, size: torch.Size) -> Tensor:
+        if len(self._layout_for) >= _MOST_SIZES:
+            self._layout_for.clear()
+        weight = torch.ops.mkldnn._reorder_convolution_weight(self._weight(), *self._options, size)
+        # Most sizes want what another one has.
+        layout = torch.ops.mkldnn._get_mkldnn_serialized_md(weight).numpy().tobytes()
+        return self._layouts.setdefault(layout, weight)
 
 
 class Through(Protocol):
@@ -94,7 +123,7 @@ class Kernel:
     geometry: Geometry
 
     def __post_init__(self) -> None:
-        self._forward = _LaidOut(self.weight.detach(), self.bias, self.geometry)
+        self._forward = _LaidOut(self.weight.detach, self.bias, self.geometry)
 
     def __call__(self, rows: Tensor, ceiling: float | None = None, other: Tensor | None = None) -> Tensor:
         """Returns what `rows` are convolved to. Nothing is recorded for a gradient.
@@ -122,7 +151,7 @@ class Kernel:
         geometry = self.geometry
         if self._backward is not None:
             found = self._backward(arriving)
-            return found if geometry.stride == (1, 1) else _in_place(found, geometry, size)
+            return found if geometry.stride == (1, 1) else _in_place(found, geometry, self._cell, size)
         assert rows is not None
         options = (geometry.stride, geometry.padding, geometry.dilation, False, (0, 0), geometry.groups)
         found, _, _ = torch.ops.aten.convolution_backward(
@@ -134,44 +163,60 @@ class Kernel:
     def _backward(self) -> _LaidOut | None:
         if self.geometry.stride == (1, 1):
             return _turned_round(self.weight, self.geometry)
-        few = self.geometry.groups == 1 and self.weight.shape[1] <= _FEW_CHANNELS
-        return _place_by_place(self.weight, self.geometry) if few and self.geometry.dilation == (1, 1) else None
+        if self.geometry.groups > 1 or self.geometry.dilation != (1, 1):
+            return None
+        few = self.weight.shape[1] <= _FEW_CHANNELS
+        return _place_by_place(self.weight, self._cell) if few or self._cell == self.weight.shape[2:] else None
+
+    @property
+    def _cell(self) -> Pair:
+        """How many rows and columns of a block as large as a stride the kernel reaches."""
+        (height, width), (down, right) = self.weight.shape[2:], self.geometry.stride
+        return min(height, down), min(width, right)
 
 
 def _turned_round(weight: Tensor, geometry: Geometry) -> _LaidOut | None:
     """Returns the gradient of a convolution without strides; None where more zeros were around it than it reached."""
-    channels, *size = weight.shape[1:]
     down, right = (
         dilation * (length - 1) - padding
-        for length, dilation, padding in zip(size, geometry.dilation, geometry.padding, strict=True)
+        for length, dilation, padding in zip(weight.shape[2:], geometry.dilation, geometry.padding, strict=True)
     )
     if min(down, right) < 0:
         return None
-    groups = weight.reshape(geometry.groups, -1, channels, *size)
-    turned = groups.transpose(1, 2).reshape(geometry.groups * channels, -1, *size).flip(2, 3)
-    return _LaidOut(turned.contiguous(), None, replace(geometry, padding=(down, right)))
+    return _LaidOut(partial(_turned, weight, geometry.groups), None, replace(geometry, padding=(down, right)))
 
 
-def _place_by_place(weight: Tensor, geometry: Geometry) -> _LaidOut:
+def _turned(weight: Tensor, groups: int) -> Tensor:
+    channels, *size = weight.shape[1:]
+    parts = weight.reshape(groups, -1, channels, *size).transpose(1, 2)
+    return parts.reshape(groups * channels, -1, *size).flip(2, 3).contiguous()
+
+
+def _place_by_place(weight: Tensor, cell: Pair) -> _LaidOut:
     """Returns the gradient of a strided convolution, by blocks of the image as large as a stride.
 
     What arrives at one place of a block comes through the same few weights. So the outputs are [places, channels] of
     each block, which `_in_place` puts where they belong.
     """
-    out, channels, *size = weight.shape
-    (down, right), (height, width) = geometry.stride, size
+    (height, width), (down, right) = weight.shape[2:], cell
     blocks = -(-height // down), -(-width // right)
-    whole = F.pad(weight, (0, blocks[1] * right - width, 0, blocks[0] * down - height))
-    places = whole.reshape(out, channels, blocks[0], down, blocks[1], right).permute(3, 5, 1, 0, 2, 4)
-    turned = places.reshape(-1, out, *blocks).flip(2, 3)
-    return _LaidOut(turned.contiguous(), None, Geometry(padding=(blocks[0] - 1, blocks[1] - 1)))
+    return _LaidOut(partial(_by_place, weight, cell, blocks), None, Geometry(padding=(blocks[0] - 1, blocks[1] - 1)))
 
 
-def _in_place(found: Tensor, geometry: Geometry, size: Pair) -> Tensor:
+def _by_place(weight: Tensor, cell: Pair, blocks: Pair) -> Tensor:
+    out, channels, height, width = weight.shape
+    whole = F.pad(weight, (0, blocks[1] * cell[1] - width, 0, blocks[0] * cell[0] - height))
+    places = whole.reshape(out, channels, blocks[0], cell[0], blocks[1], cell[1]).permute(3, 5, 1, 0, 2, 4)
+    return places.reshape(-1, out, *blocks).flip(2, 3).contiguous()
+
+
+def _in_place(found: Tensor, geometry: Geometry, cell: Pair, size: Pair) -> Tensor:
     (down, right), (above, left) = geometry.stride, geometry.padding
     count, _, rows, columns = found.shape
-    blocks = found.permute(0, 2, 3, 1).reshape(count, rows, columns, down, -1).transpose(2, 3)
-    padded = blocks.reshape(count, rows * down, columns * right, -1).permute(0, 3, 1, 2)
+    blocks = found.permute(0, 2, 3, 1).reshape(count, rows, columns, *cell, -1).transpose(2, 3)
+    # Beyond the kernel, where it is smaller than the stride, nothing arrives.
+    whole = F.pad(blocks, (0, 0, 0, right - cell[1], 0, 0, 0, down - cell[0])) if cell != geometry.stride else blocks
+    padded = whole.reshape(count, rows * down, columns * right, -1).permute(0, 3, 1, 2)
     inside = padded[:, :, above : above + size[0], left : left + size[1]]
     # At the far ends may be pixels that no stride reached.
     height, width = (whole - length for whole, length in zip(size, inside.shape[2:], strict=True))

@@ -74,6 +74,30 @@ def test_it_rectifies(ceiling: float, size: int, groups: int, stride: int) -> No
     compare(weight, bias, Geometry((stride, stride), (size // 2, size // 2), groups=groups), ceiling)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("channels", "stride", "size"), [((256, 1024), 1, 14), ((960, 240), 1, 7), ((64, 128), 2, 28), ((3, 64), 4, 56)]
+)
+def test_weights_are_laid_out_once(
+    channels: tuple[int, int], stride: int, size: int, threads: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kernel = Kernel(torch.randn(channels[1], channels[0], stride, stride), None, Geometry((stride, stride)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for count in (8, 1, 2):
+            rows = torch.randn(count, channels[0], size, size).contiguous(memory_format=torch.channels_last)
+            for turn in range(2):
+                with torch.backends.mkldnn.verbose(int(turn == 1)):
+                    arriving = kernel(rows, inf)
+                    kernel.gradient(kernel(rows, inf, arriving), (size, size), None)
+    finally:
+        torch.set_num_threads(before)
+    said = capfd.readouterr().out
+    assert said.count(",exec,cpu,convolution,") == 9
+    assert ",exec,cpu,reorder," not in said
+
+
 def test_rows_may_lie_in_memory_as_they_like() -> None:
     torch.manual_seed(0)
     weight, bias = torch.randn(8, 8, 3, 3), torch.randn(8)

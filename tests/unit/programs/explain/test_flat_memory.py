@@ -34,7 +34,10 @@ class Peak(TorchDispatchMode):
     ) -> Any:
         made = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(made):
-            if isinstance(leaf, torch.Tensor) and (storage := leaf.untyped_storage())._cdata not in self._known:
+            if not isinstance(leaf, torch.Tensor) or leaf.layout is not torch.strided:
+                # Weights that are laid out are the network's, and tell nothing of their memory.
+                continue
+            if (storage := leaf.untyped_storage())._cdata not in self._known:
                 self._known.add(storage._cdata)
                 self._alive += storage.nbytes()
                 weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())

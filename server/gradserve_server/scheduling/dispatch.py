@@ -2,8 +2,9 @@
 
 The second lane takes passes of its own while the first is at an interactive one, as long as there are any. What must
 have all cores is the first's, and begins when the second is done: a pass that others may interrupt, such as one of
-iterative jobs, one beside which nothing waits, or for which somebody is in a hurry, a measurement. Of both, only who
-has the turn asks or tells the scheduler, or advances programs.
+iterative jobs, one for which somebody is in a hurry, a measurement. One beside which nothing waits begins with all of
+them, too, and leaves half to who comes meanwhile. Of both lanes, only who has the turn asks or tells the scheduler, or
+advances programs.
 """
 
 import threading
@@ -69,6 +70,8 @@ class Dispatch:
         self._second_called = False
         self._nobody_waits = False
         """Whether no urgent pass was to be had in the last pause. Of the first lane alone."""
+        self._paused = 0
+        """How many passes stand still for another in the first lane, one within the other."""
         self._stopping = False
 
     @property
@@ -78,7 +81,7 @@ class Dispatch:
 
     @property
     def quiet(self) -> bool:
-        """Whether `serve_urgent` would do nothing: nobody waited in the last pause, and nothing arrived since."""
+        """Whether a pause is for nothing: nobody waited in the last one, and nothing arrived since."""
         return self._nobody_waits and self._arrived.empty()
 
     def take(self, arrived: Callable[[Lane], None]) -> None:
@@ -150,10 +153,21 @@ class Dispatch:
                 self._nobody_waits = packed is None
             if packed is None:
                 return count
+            self._paused += 1
             self._run(packed, self._first)
+            self._paused -= 1
             # In its own pauses fewer are taken.
             self._nobody_waits = False
         return most
+
+    def leave_half(self, packed: Pass) -> None:
+        """Takes in what arrived, and begins a pass of that in the second lane, if it may run beside one on all cores.
+
+        In the first lane, in a pause of that one. Not where that one runs in another's pause, which goes on after it.
+        """
+        with self.turn:
+            self._take_in(self._first)
+            self._nobody_waits = not (self._leaves_half(packed) and self._begun_beside(packed))
 
     def _next_pass(self) -> Pass | None:
         """Returns what the first lane runs next."""
@@ -163,18 +177,25 @@ class Dispatch:
             packed = self._scheduler.next_pass()
             self._nobody_waits = False
             if packed is not None and self._leaves_half(packed):
-                beside = self._scheduler.urgent_pass(beside=packed, most_rows=packed.row_count)
-                if beside is not None:
-                    self._first.beside, self._second.beside = packed, beside
-                    self._lanes.second(lambda: self._serve_beside(beside))
+                self._begun_beside(packed, most_rows=packed.row_count)
         if self._first.beside is not None:
             self._lanes.share()
         return packed
 
+    def _begun_beside(self, packed: Pass, most_rows: int | None = None) -> bool:
+        """Gives the second lane a pass, and half of the cores, beside one of the first. Says whether there was one."""
+        beside = self._scheduler.urgent_pass(beside=packed, most_rows=most_rows)
+        if beside is None:
+            return False
+        self._first.beside, self._second.beside = packed, beside
+        self._lanes.second(lambda: self._serve_beside(beside))
+        self._lanes.share()
+        return True
+
     def _leaves_half(self, packed: Pass) -> bool:
-        """Whether a pass that begins leaves half of the cores to others that wait."""
+        """Whether a pass leaves half of the cores to others that wait."""
         rows = self._scheduler.urgent_rows
-        whole = packed.hurried or packed.interruptible
+        whole = packed.hurried or packed.interruptible or self._paused
         return rows > 0 and not whole and self._sizes.lanes(packed.key, packed.row_count + rows) > 1
 
     def _called(self) -> None:

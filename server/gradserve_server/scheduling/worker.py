@@ -284,35 +284,41 @@ class Worker:
         # Where many ask, cores that share an operation wait for each other's other work.
         halved = packed.hurried and self._sizes.interrupted(key)
         take_cores = self._lanes.share if halved else self._lanes.take_all
-        # Pauses are the first lane's.
-        interruptible = packed.interruptible and lane.beside is None
+        # Pauses are for what the first lane begins with nobody beside.
+        whole = lane.beside is None
+        interruptible = packed.interruptible and whole
+        shareable = whole and self._lanes.count(packed.model) > 1
 
         def pause() -> None:
             nonlocal lent, patience, failure
             # A hundred times a pass.
-            if not patience or failure or self._dispatch.quiet:
+            if not patience or failure or lane.beside is not None or self._dispatch.quiet:
                 return
             left = time.perf_counter()
             lane.due = inf
             try:
                 # Between two operations, torch may follow gradients.
                 with torch.no_grad():
-                    patience -= self._dispatch.serve_urgent(packed, patience)
+                    if interruptible:
+                        patience -= self._dispatch.serve_urgent(packed, patience)
+                    else:
+                        self._dispatch.leave_half(packed)
             except Exception as error:
                 # No fault of this pass, which would else be blamed.
                 failure = error
-            take_cores()
+            if lane.beside is None:
+                take_cores()
             lent += time.perf_counter() - left
             lane.due = time.monotonic() + bound
 
         started = time.perf_counter()
         lane.due = time.monotonic() + bound
 
-        if lane.beside is None:
+        if whole:
             take_cores()
 
         def compute(bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
-            return run(packed.model, bundles, pause if interruptible else no_pause)
+            return run(packed.model, bundles, pause if interruptible or shareable else no_pause)
 
         answers = run_isolated(
             compute,
@@ -346,8 +352,10 @@ class Worker:
         for share in packed.shares:
             if (place := share.demand.run.job.place) is not None:
                 self.admission.done(place, share.cost_rows * row_seconds)
-        # With what programs computed in between, for which the device waits.
-        self.admission.ran(expected, time.perf_counter() - started - lent)
+        if not (whole and overlaps):
+            # With what programs computed in between, for which the device waits. Of a pass that left half of the cores
+            # on its way calibration says nothing.
+            self.admission.ran(expected, time.perf_counter() - started - lent)
 
     def _advance(self, settling: Iterator[None]) -> bool:
         """Advances one program, and says whether others may be left."""

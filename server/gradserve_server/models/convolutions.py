@@ -1,9 +1,9 @@
 """Convolutions of a frozen network on a CPU, each with the rectifier behind it, in one call of oneDNN.
 
 By themselves, a convolution lays its weights out anew for each call, and a rectifier reads and writes once more what
-the convolution has just written. Here weights are laid out once, and values are rectified before they are written. The
-gradient is a convolution as well, by the kernel turned round: torch's own takes three times as long where the image
-comes in.
+the convolution has just written. Here weights are laid out beforehand, and values are rectified before they are
+written. The gradient is a convolution as well, by the kernel turned round: torch's own takes three times as long where
+the image comes in.
 
 Whoever gives operations rules sees the convolution and the rectifier as they were.
 """
@@ -50,10 +50,17 @@ def _fits(convolution: nn.Module) -> bool:
     if type(convolution) is nn.Conv2d:
         if convolution.padding_mode != "zeros" or isinstance(convolution.padding, str):
             return False
+        sizes = zip(convolution.padding, convolution.dilation, convolution.kernel_size, strict=True)
+        if any(padding > dilation * (length - 1) for padding, dilation, length in sizes):
+            # oneDNN as torch calls it here then reads beyond the image.
+            return False
     elif type(convolution) not in (Pointwise, PaddingInside):
         return False
     weight = convolution.weight
-    return isinstance(weight, Tensor) and weight.dtype is torch.float32 and not weight.requires_grad
+    if not isinstance(weight, Tensor) or weight.dtype is not torch.float32 or weight.requires_grad:
+        return False
+    # Of rows with one channel it cannot tell in which order they lie, and may take them for what they are not.
+    return weight.shape[1] > 1 or bool(convolution.groups != 1)
 
 
 def ceiling(rectifier: nn.Module) -> float | None:

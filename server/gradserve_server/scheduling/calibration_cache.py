@@ -18,6 +18,9 @@ from gradserve_server.scheduling.calibration import Calibration, CalibrationPoin
 
 log = logging.getLogger(__name__)
 
+_EDITION = 2
+"""Goes up where passes, or how they are measured, have changed so much that what was kept says nothing of them."""
+
 
 class CalibrationCache:
     """A folder of calibrations.
@@ -60,7 +63,7 @@ class CalibrationCache:
     def _path(self, model: Model) -> Path:
         machine = (str(model.device), _device_name(model.device), self._threads, torch.__version__)
         chosen = () if self._pass_rows is None else (self._pass_rows,)
-        facts = (model.version, *costs_like(model), *machine, *chosen)
+        facts = (_EDITION, model.version, *costs_like(model), *machine, *chosen)
         return self._folder / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:32]}.json"
 
 

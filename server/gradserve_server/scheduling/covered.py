@@ -1,20 +1,23 @@
 """How long intervals last together, where some overlap."""
 
-from math import inf
+from collections import deque
+
+_MOST = 256
+"""Intervals that lie apart, of which one that ends later may cover several."""
 
 
 class Covered:
     """Time that intervals cover, each moment counted once. They are added in the order in which they end."""
 
     def __init__(self) -> None:
-        self._began = self._ended = -inf
+        self._apart: deque[tuple[float, float]] = deque(maxlen=_MOST)
 
     def add(self, ended: float, seconds: float) -> float:
         """Adds an interval by its end and length, and returns how much of it no other has covered."""
-        began = ended - seconds
-        if began >= self._ended:
-            self._began, self._ended = began, ended
-            return seconds
-        more = ended - self._ended + max(0.0, self._began - began)
-        self._began, self._ended = min(self._began, began), ended
-        return more
+        began = first = ended - seconds
+        while self._apart and self._apart[-1][1] > began:
+            other_began, other_ended = self._apart.pop()
+            seconds -= other_ended - max(began, other_began)
+            first = min(first, other_began)
+        self._apart.append((first, ended))
+        return seconds

@@ -154,16 +154,27 @@ class Dispatch:
             if packed is None:
                 return count
             self._paused += 1
-            self._run(packed, self._first)
-            self._paused -= 1
+            try:
+                self._run(packed, self._first)
+            finally:
+                self._paused -= 1
             # In its own pauses fewer are taken.
             self._nobody_waits = False
         return most
 
+    def may_leave_half(self, packed: Pass) -> bool:
+        """Whether a pass that begins with all cores leaves half of them to who comes.
+
+        Not one that others may interrupt, one for which somebody is in a hurry, or one in a pause of another, which
+        goes on after it.
+        """
+        alone = packed.hurried or packed.interruptible or self._paused
+        return not alone and self._lanes.count(packed.model) > 1
+
     def leave_half(self, packed: Pass) -> None:
         """Takes in what arrived, and begins a pass of that in the second lane, if it may run beside one on all cores.
 
-        In the first lane, in a pause of that one. Not where that one runs in another's pause, which goes on after it.
+        In the first lane, in a pause of that one.
         """
         with self.turn:
             self._take_in(self._first)
@@ -195,8 +206,8 @@ class Dispatch:
     def _leaves_half(self, packed: Pass) -> bool:
         """Whether a pass leaves half of the cores to others that wait."""
         rows = self._scheduler.urgent_rows
-        whole = packed.hurried or packed.interruptible or self._paused
-        return rows > 0 and not whole and self._sizes.lanes(packed.key, packed.row_count + rows) > 1
+        shared = rows > 0 and self.may_leave_half(packed)
+        return shared and self._sizes.lanes(packed.key, packed.row_count + rows) > 1
 
     def _called(self) -> None:
         self._second_called = False

@@ -15,6 +15,9 @@ from gradserve_server.scheduling.threads import use_threads
 
 Result = TypeVar("Result")
 
+CLOSING_SECONDS = 5.0
+"""Given to the second lane to end in, which hangs if it takes longer."""
+
 
 class Lanes:
     """The first lane is the thread that uses this; the second one's is made when there is something for it.
@@ -28,6 +31,7 @@ class Lanes:
         self._threads = threads
         self._name = name
         self._queue: SimpleQueue[Callable[[], object] | None] | None = None
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def count(self, model: Model) -> int:
@@ -53,7 +57,8 @@ class Lanes:
             if self._queue is None:
                 self._queue = SimpleQueue()
                 # A daemon, as one that hangs must not hold the process.
-                threading.Thread(target=self._serve, args=(self._queue,), name=self._name, daemon=True).start()
+                self._thread = threading.Thread(target=self._serve, args=(self._queue,), name=self._name, daemon=True)
+                self._thread.start()
             self._queue.put(task)
 
     def together(self, first: Callable[[], Result], second: Callable[[], Result]) -> tuple[Result, Result]:
@@ -71,11 +76,16 @@ class Lanes:
         return done, other.result()
 
     def close(self) -> None:
-        """Ends the second lane's thread, if there is one, once it has done what it was given."""
+        """Ends the second lane's thread, if there is one, once it has done what it was given. Not in that thread."""
         with self._lock:
-            if self._queue is not None:
-                self._queue.put(None)
-                self._queue = None
+            if self._queue is None:
+                return
+            self._queue.put(None)
+            self._queue = None
+            thread = self._thread
+        # Met within torch by the interpreter's end, it would abort the process.
+        assert thread is not None
+        thread.join(CLOSING_SECONDS)
 
     def _serve(self, queue: "SimpleQueue[Callable[[], object] | None]") -> None:
         use_threads(self._threads // 2)

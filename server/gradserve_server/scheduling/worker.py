@@ -287,7 +287,7 @@ class Worker:
         # Pauses are for what the first lane begins with nobody beside.
         whole = lane.beside is None
         interruptible = packed.interruptible and whole
-        shareable = whole and self._lanes.count(packed.model) > 1
+        shareable = whole and self._dispatch.may_leave_half(packed)
 
         def pause() -> None:
             nonlocal lent, patience, failure

@@ -143,10 +143,24 @@ def test_what_does_not_fit_is_left_as_it_is() -> None:
         nn.Conv2d(8, 8, 3).double(),
         Other(8, 8, 3),
         nn.Conv1d(8, 8, 3),
+        nn.Conv2d(1, 8, 3),
+        nn.Conv2d(8, 8, 3, padding=(0, 3)),
+        nn.Conv2d(8, 8, 3, dilation=2, padding=5),
     ).requires_grad_(False)
     assert laid_out(network, {}) is network
     learning = nn.Sequential(nn.Conv2d(8, 8, 3))
     assert laid_out(learning, {}) is learning
+
+
+@pytest.mark.parametrize("size", [(9, 1), (10, 3), (4, 5)])
+@pytest.mark.parametrize("padding", [(2, 3), (1, 0)])
+def test_of_one_channel_it_convolves_what_is_there(size: tuple[int, int], padding: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv2d(1, 2, (3, 5), stride=(1, 5), padding=(padding[0], max(padding[1], 5 - size[1])))
+    network = nn.Sequential(convolution).requires_grad_(False)
+    rows = torch.randn(3, 1, *size)
+    expected = deepcopy(network).double()(rows.double())
+    torch.testing.assert_close(laid_out(network, {})(rows).double(), expected, rtol=1e-5, atol=1e-6)
 
 
 class GoingOn(nn.Module):

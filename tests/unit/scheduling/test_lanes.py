@@ -1,6 +1,7 @@
 """Two threads that compute: how many cores each has, and what becomes of failures."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -14,6 +15,7 @@ from gradserve_server.autograd.objective import class_score
 from gradserve_server.autograd.passes import Bundle, Chunk
 from gradserve_server.autograd.query import Query
 from gradserve_server.models.model import Model
+from gradserve_server.scheduling import lanes as module
 from gradserve_server.scheduling.lanes import Lanes
 
 WAIT_SECONDS = 30
@@ -103,6 +105,20 @@ def test_its_thread_ends_with_it() -> None:
     lanes.close()
     lanes.together(lambda: None, lambda: None)
     (thread,) = (one for one in threading.enumerate() if one.name == "lane that ends")
+    ended: list[None] = []
+    lanes.second(lambda: ended.append(time.sleep(0.2)))
     lanes.close()
-    thread.join(WAIT_SECONDS)
     assert not thread.is_alive()
+    assert ended == [None]
+
+
+def test_one_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CLOSING_SECONDS", 0.1)
+    let_on = threading.Event()
+    lanes = Lanes(2, "lane that hangs")
+    lanes.second(lambda: let_on.wait(WAIT_SECONDS))
+    (thread,) = (one for one in threading.enumerate() if one.name == "lane that hangs")
+    lanes.close()
+    assert thread.is_alive()
+    let_on.set()
+    thread.join(WAIT_SECONDS)

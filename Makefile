@@ -134,7 +134,7 @@ models-check: $(INSTALLED) ## Serve thirteen networks from a repository and comp
 ALLOCATOR ?= libtcmalloc_minimal.so.4
 bench bench-peers: export LD_PRELOAD = $(ALLOCATOR)
 
-bench: $(INSTALLED) ## Measure speed and fairness on this machine, as ratios; twenty minutes. docs/performance.md explains.
+bench: $(INSTALLED) ## Measure speed and fairness on this machine, as ratios; half an hour. docs/performance.md explains.
 	$(BIN)/python -m benchmarks.core
 	$(BIN)/python -m benchmarks.architectures
 	$(BIN)/python -m benchmarks.throughput

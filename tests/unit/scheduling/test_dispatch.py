@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from dataclasses import replace
 
@@ -17,7 +16,6 @@ from gradserve_server.autograd.query import Query
 from gradserve_server.errors import RequestError, Unavailable
 from gradserve_server.models.model import Model
 from gradserve_server.observability.metrics import Metrics
-from gradserve_server.scheduling import worker as module
 from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint
 from gradserve_server.scheduling.job import Job, Outcome, Priority
 from gradserve_server.scheduling.worker import Worker
@@ -79,24 +77,6 @@ def model(gated: Gated) -> Model:
     gated.seen.clear()
     gated.entered = threading.Semaphore(0)
     return model
-
-
-@pytest.fixture
-def metrics() -> Metrics:
-    return Metrics()
-
-
-@pytest.fixture
-def worker(model: Model, metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    monkeypatch.setattr(module, "_THREADS", 2)
-    before = torch.get_num_threads()
-    running = Worker("cpu", metrics)
-    points = [CalibrationPoint(rows, rows, 2.0 * rows, beside=rows > 1) for rows in (1, 2, 4, 8)]
-    running.calibrations[model] = Calibration(tuple(points), 8)
-    running.start()
-    yield running
-    running.stop()
-    torch.set_num_threads(before)
 
 
 def asked(model: Model, rows: int = 1, value: float = 1.0, priority: Priority = Priority.INTERACTIVE) -> Job[Tensor]:

@@ -1,7 +1,7 @@
 """A pass that began with all cores leaves half of them to who comes meanwhile, between two of its operations."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 
 import pytest
@@ -14,9 +14,6 @@ from gradserve_server.autograd.program import ask
 from gradserve_server.autograd.query import Query
 from gradserve_server.models.links import Convolving
 from gradserve_server.models.model import Model
-from gradserve_server.observability.metrics import Metrics
-from gradserve_server.scheduling import worker as module
-from gradserve_server.scheduling.calibration import Calibration, CalibrationPoint
 from gradserve_server.scheduling.job import Job, Outcome, Priority
 from gradserve_server.scheduling.worker import Worker
 
@@ -66,19 +63,6 @@ def model(gradients: Gradients) -> Model:
     assert found.line(found.network(frozenset())) is not None
     gradients.seen.clear()
     return found
-
-
-@pytest.fixture
-def worker(model: Model, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    monkeypatch.setattr(module, "_THREADS", 2)
-    before = torch.get_num_threads()
-    running = Worker("cpu", Metrics())
-    points = [CalibrationPoint(rows, rows, 2.0 * rows, beside=rows > 1) for rows in (1, 2, 4, 8)]
-    running.calibrations[model] = Calibration(tuple(points), 8)
-    running.start()
-    yield running
-    running.stop()
-    torch.set_num_threads(before)
 
 
 def asked(model: Model, priority: Priority = Priority.INTERACTIVE) -> Job[Tensor]:

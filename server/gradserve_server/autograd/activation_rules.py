@@ -9,7 +9,7 @@ the rectifier's input, and miss functional rectifiers.
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from gradserve_server.models.rectifiers import rectification
 from gradserve_server.models.straight_line import StraightLine
 
 Stretch = tuple[slice, Rule]
+AnyRule = TypeVar("AnyRule", bound=Rule)
 
 
 class RowRules:
@@ -45,7 +46,7 @@ class RowRules:
         ]
         self._propagation = Propagation(
             row_count,
-            [[(rows, rule) for rows, rule in sweep if not isinstance(rule, ActivationRule)] for sweep in sweeps],
+            [_joined((rows, rule) for rows, rule in sweep if not isinstance(rule, ActivationRule)) for sweep in sweeps],
         )
         self.sweep = 0
 
@@ -95,11 +96,11 @@ class RowRules:
         return result
 
 
-def _joined(stretches: Iterable[tuple[slice, ActivationRule]]) -> list[tuple[slice, ActivationRule]]:
+def _joined(stretches: Iterable[tuple[slice, AnyRule]]) -> list[tuple[slice, AnyRule]]:
     """Joins neighbours of the same rule: a GPU takes as long for the rows of one program as for those of all."""
-    joined: list[tuple[slice, ActivationRule]] = []
+    joined: list[tuple[slice, AnyRule]] = []
     for rows, rule in stretches:
-        if joined and joined[-1][0].stop == rows.start and joined[-1][1] is rule:
+        if joined and joined[-1][0].stop == rows.start and joined[-1][1] == rule:
             rows = slice(joined.pop()[0].start, rows.stop)
         joined.append((rows, rule))
     return joined

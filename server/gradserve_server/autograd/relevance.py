@@ -4,7 +4,7 @@ Relevance is carried divided by the value it belongs to. So what is linear witho
 it as it passes gradients, and no small value is divided by, save where a rule says so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,12 +99,10 @@ class Weights:
         bias = normalization.bias if self.bias is None else normalization.bias + self.bias * scale  # type: ignore[operator]  # it has one
         return replace(self, weight=self.weight * scale.view(shape), bias=bias)
 
-    def back(self, like: Tensor, arriving: Tensor, weight: Tensor) -> Tensor:
-        """Returns what the operation with another weight sends back to inputs like these."""
-        with torch.enable_grad():
-            leaf = torch.zeros_like(like).requires_grad_()
-            (sent,) = torch.autograd.grad(self.apply(leaf, weight, None), leaf, arriving)
-        return sent
+
+def passed_by_rectifier(given: Tensor, returned: Tensor, arriving: Tensor) -> Tensor:
+    """Relevance passes a rectifier as it is; by value, times output over input, which below 0 is 0."""
+    return arriving * (returned / given.clamp(min=torch.finfo(given.dtype).tiny))
 
 
 def passed_by_activation(given: Tensor, returned: Tensor, arriving: Tensor, plain: Tensor) -> Tensor:
@@ -128,54 +126,64 @@ def passed_by_weights(
         rule: Its parameters.
     """
     relevance = arriving * returned
-    if kind is LinearRule.EPSILON:
-        return weights.back(given, relevance / _stabilized(returned, rule.epsilon), weights.weight)
-    if kind is LinearRule.FLAT:
-        ones = torch.ones_like(weights.weight)
-        fan_in = weights.apply(torch.ones_like(given), ones, None)
-        return weights.back(given, relevance / fan_in, ones) / Relevance.nonzero(given)
-    positive, negative = (_signed_sum(weights, given, sign) for sign in (1, -1))
-    if kind is LinearRule.GAMMA:
-        favoured = torch.where(returned < 0, negative, positive)
-        quotients = relevance / _stabilized(returned + rule.gamma * favoured, rule.epsilon)
-        below = returned < 0
-        return weights.back(given, quotients, weights.weight) + rule.gamma * (
-            _signed_back(weights, given, quotients.masked_fill(below, 0), 1)
-            + _signed_back(weights, given, quotients.masked_fill(~below, 0), -1)
-        )
-    result = _signed_back(weights, given, rule.alpha * relevance / _stabilized(positive, rule.epsilon), 1)
-    if rule.alpha != 1:
-        quotients = (rule.alpha - 1) * relevance / _stabilized(negative, rule.epsilon)
-        result = result - _signed_back(weights, given, quotients, -1)
-    return result
+    with torch.enable_grad():
+        if kind is LinearRule.FLAT:
+            ones = torch.ones_like(given).requires_grad_()
+            fan_in = weights.apply(ones, torch.ones_like(weights.weight), None)
+            return _back([fan_in], ones, [relevance / fan_in.detach()]) / Relevance.nonzero(given)
+        values = given.detach().requires_grad_()
+        if kind is LinearRule.EPSILON:
+            sums = weights.apply(values, weights.weight, None)
+            return _back([sums], values, [relevance / _stabilized(returned, rule.epsilon)])
+        parts = _parts(values)
+        positive = _signed_sum(weights, parts, 1)
+        if kind is LinearRule.ALPHA_BETA and rule.alpha == 1:
+            return _back([positive], values, [relevance / _stabilized(positive.detach(), rule.epsilon)])
+        negative = _signed_sum(weights, parts, -1)
+    above, below = positive.detach(), negative.detach()
+    if kind is LinearRule.ALPHA_BETA:
+        up = rule.alpha * relevance / _stabilized(above, rule.epsilon)
+        down = (1 - rule.alpha) * relevance / _stabilized(below, rule.epsilon)
+        return _back([positive, negative], values, [up, down])
+    # Contributions of the sum's own sign count more.
+    favoured = below + _where_positive(above - below, returned)
+    quotients = relevance / _stabilized(returned + rule.gamma * favoured, rule.epsilon)
+    up = quotients + rule.gamma * _where_positive(quotients, returned)
+    down = (2 + rule.gamma) * quotients - up
+    return _back([positive, negative], values, [up, down])
+
+
+def _back(sums: Sequence[Tensor], values: Tensor, shares: Sequence[Tensor]) -> Tensor:
+    (sent,) = torch.autograd.grad(sums, values, shares)
+    return sent
 
 
 def _stabilized(sums: Tensor, epsilon: float) -> Tensor:
-    return torch.where(sums < 0, sums - epsilon, sums + epsilon)
+    return sums + torch.full_like(sums, epsilon).copysign_(sums)
+
+
+def _where_positive(values: Tensor, of: Tensor) -> Tensor:
+    """Returns values where another tensor's are > 0, and 0 elsewhere, ten times as fast as `torch.where` on a CPU."""
+    chosen: Tensor = torch.ops.aten.threshold_backward(values, of, 0)
+    return chosen
 
 
 def _of_sign(values: Tensor, sign: int) -> Tensor:
     return values.clamp(min=0) if sign > 0 else values.clamp(max=0)
 
 
-def _may_be_negative(values: Tensor) -> bool:
-    """Whether some values may be below 0. Behind a rectifier none are, and half of the work is spared."""
+def _parts(values: Tensor) -> tuple[Tensor, ...]:
+    """Returns the positive part and the negative one. Behind a rectifier all is one: half of the work is spared."""
     # Elsewhere than on a CPU, looking would wait for the device.
-    return values.device.type != "cpu" or bool((values < 0).any())
+    if values.device.type == "cpu" and bool(values.detach().amin() >= 0):
+        return (values,)
+    above = values.relu()
+    return above, values - above
 
 
-def _signed_sum(weights: Weights, given: Tensor, sign: int) -> Tensor:
+def _signed_sum(weights: Weights, parts: Sequence[Tensor], sign: int) -> Tensor:
     """Returns the sums of those contributions, and of the bias, that have the sign."""
     bias = None if weights.bias is None else _of_sign(weights.bias, sign)
-    above = weights.apply(_of_sign(given, 1), _of_sign(weights.weight, sign), bias)
-    if _may_be_negative(given):
-        return above + weights.apply(_of_sign(given, -1), _of_sign(weights.weight, -sign), None)
-    return above
-
-
-def _signed_back(weights: Weights, given: Tensor, arriving: Tensor, sign: int) -> Tensor:
-    """Returns what goes back along those contributions that have the sign."""
-    above = weights.back(given, arriving, _of_sign(weights.weight, sign))
-    if _may_be_negative(given):
-        return torch.where(given < 0, weights.back(given, arriving, _of_sign(weights.weight, -sign)), above)
-    return above
+    above, *below = parts
+    sums = weights.apply(above, _of_sign(weights.weight, sign), bias)
+    return sums + weights.apply(below[0], _of_sign(weights.weight, -sign), None) if below else sums

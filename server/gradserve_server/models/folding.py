@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gradserve_server.models.convolutions import ceiling, laid_out
 from gradserve_server.models.data_flow import DataFlow
+from gradserve_server.models.failure import one_line
 from gradserve_server.models.padding import PaddingInside, padding_outside
 from gradserve_server.models.pointwise import Pointwise, pointwise
 from gradserve_server.models.reading import straight_line
@@ -43,7 +44,7 @@ class Folded:
 def fold(module: nn.Module, sample: Tensor) -> Folded:
     """Folds what can be folded in a frozen network in evaluation mode.
 
-    Where that would change the logits of `sample` by more than rounding does, it is left as it is.
+    Where that would change the logits of `sample` by more than rounding does, or does not run, it is left as it is.
 
     Args:
         module: The network. It is only read.
@@ -52,25 +53,36 @@ def fold(module: nn.Module, sample: Tensor) -> Folded:
     with torch.no_grad():
         flow = DataFlow(module)
         before: Tensor = flow.run(sample)
-        pairs = flow.normalized()
-        layers = flow.returned_by(pairs)
-        folded = view(
-            module,
-            {convolution: _taking_in(module.get_submodule(norm)) for convolution, norm in pairs.items()}
-            | dict.fromkeys(pairs.values(), _Remainder),
-        )
-        if sample.device.type == "cpu":
-            folded, rectified = _for_cpu(folded, sample)
-            layers |= rectified
-        if folded is module:
+        try:
+            folded, layers = _folded(module, flow, sample)
+            after: Tensor = folded(sample)
+        except Exception as error:
+            # Networks are other people's code: one may read of a layer what its place is not taken with.
+            log.warning("the network does not run folded, and is left as it is: %s", one_line(error))
             return Folded(module)
-        after: Tensor = folded(sample)
+    if folded is module:
+        return Folded(module)
     difference = float((after - before).abs().max() / (before.max() - before.min()).clamp(min=1e-30))
     # Rounding makes far less than the square root of the smallest difference there is. Not a number is not less.
     if not difference <= torch.finfo(after.dtype).eps ** 0.5:
         log.warning("folding would change the logits by %.1e of their range: left out", difference)
         return Folded(module)
     return Folded(folded, layers, straight_line(folded, sample))
+
+
+def _folded(module: nn.Module, flow: DataFlow, sample: Tensor) -> tuple[nn.Module, frozenset[str]]:
+    """Returns the network folded, and names of layers that return something else then."""
+    pairs = flow.normalized()
+    layers = flow.returned_by(pairs)
+    folded = view(
+        module,
+        {convolution: _taking_in(module.get_submodule(norm)) for convolution, norm in pairs.items()}
+        | dict.fromkeys(pairs.values(), _Remainder),
+    )
+    if sample.device.type == "cpu":
+        folded, rectified = _for_cpu(folded, sample)
+        layers |= rectified
+    return folded, layers
 
 
 def _for_cpu(module: nn.Module, sample: Tensor) -> tuple[nn.Module, frozenset[str]]:
@@ -98,7 +110,8 @@ def _differentiable(module: nn.Module, sample: Tensor) -> bool:
         leaf = sample.detach().clone().requires_grad_()
         try:
             torch.autograd.grad(module(leaf.clone()).sum(), leaf)
-        except RuntimeError:
+        except Exception:
+            # Whatever a network makes of convolutions that have no weights to read, say.
             return False
     return True
 

@@ -115,6 +115,8 @@ class _Survey(TorchFunctionMode):
         name = operation(func)
         if name in ELEMENTWISE | CONVOLUTIONS | {MAX_POOL, DENSE, BATCH_NORM}:
             self.rows_first &= inputs[0].shape[:1] == (self.rows,)
+            if any(other is not inputs[0] for other in inputs):
+                self.others[f"{name} of two activations"] = None
             if name in SHIFTING:
                 self.shifting[name] = None
         elif name in _PRODUCTS:

@@ -134,6 +134,29 @@ def test_a_network_that_folding_would_change_is_left_as_it_is() -> None:
     assert fold(module, noise(8)).module is module
 
 
+class Reading(nn.Module):
+    """It reads of its layers what folding takes from them, or what has no place where it is convolved otherwise."""
+
+    def __init__(self, *read: str) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Conv2d(4, 5, 3)
+        self.read = read
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.norm(self.convolution(x)).relu()
+        factor = sum(self.get_parameter(name).sum() for name in self.read)
+        return self.head(features).mean((2, 3)) * factor
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("read", ["convolution.weight", "norm.weight", "head.weight", "head.bias"])
+def test_a_network_may_read_what_its_layers_have(read: str, dtype: torch.dtype) -> None:
+    module, rows = network(Reading(read)).to(dtype), noise(8).to(dtype)
+    torch.testing.assert_close(fold(module, rows).module(rows), module(rows))
+
+
 def test_a_folded_layer_is_read_as_it_was_and_others_share_the_folded_pass() -> None:
     torch.manual_seed(0)
     module = network(torchvision.models.resnet18(num_classes=10))

@@ -91,7 +91,7 @@ class GuidedIg(GradientMethod):
         places = places.clamp_min(nearest)
         free = (furthest - places) * lengths
         # What cannot move goes to the end of the line.
-        order = torch.where(free > 0, slopes, torch.inf).flatten().argsort(stable=True)
+        order = _order(torch.where(free > 0, slopes, torch.inf).flatten())
         made = free.flatten()[order].double().cumsum(0)
         size = int(self.fraction * (order.numel() - 1)) + 1
         ends = made[size - 1 :: size]
@@ -104,3 +104,8 @@ class GuidedIg(GradientMethod):
         moved = torch.empty_like(places).flatten()
         moved[order] = parts.to(moved)
         return places + moved.view_as(places) * (furthest - places)
+
+
+def _order(values: Tensor) -> Tensor:
+    """Returns the places of values >= 0 by rising value. They rise as their bits do, which a CPU sorts much faster."""
+    return values.view(torch.int64 if values.dtype == torch.float64 else torch.int32).argsort(stable=True)

@@ -207,6 +207,25 @@ def test_functional_rectifiers_are_as_right_as_modules(options) -> None:
     assert relative(found, attributed(network(), image(), **options)) < 1e-9
 
 
+class InParts(Functional):
+    """Likewise, the first rectifier on parts of what it is given, one after the other."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        source = self.source
+        first = source[1](source[0](rows))
+        F.relu_(first[:, :2])
+        first[:, 2:].relu_()
+        features = source[4](F.max_pool2d(first, 2))
+        features.view(len(rows), -1).relu_()
+        return source[10](F.relu(source[8](source[6](features).flatten(1))))
+
+
+@pytest.mark.parametrize("options", EVERY, ids=str)
+def test_rectifiers_of_parts_are_as_right_as_of_the_whole(options) -> None:
+    found = attributed(InParts(network()), image(), **options)
+    assert relative(found, attributed(network(), image(), **options)) < 1e-9
+
+
 def test_black_pixels_of_value_zero_get_their_even_part() -> None:
     """Relevance by value would lose them: the flat rule does not look at the pixel."""
     rows = image()
@@ -264,7 +283,20 @@ def test_the_seed_does_not_matter_and_nothing_is_left_on_the_model() -> None:
     assert not any(part._forward_hooks or part._backward_hooks for part in module.modules())
 
 
+class Dynamic(nn.Module):
+    """Weighs by what the image says, which no rule of its own divides among both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 4)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        kernel = self.convolution.weight * rows.mean()
+        return self.head(F.relu(F.conv2d(rows, kernel)).mean((2, 3)))
+
+
 def test_models_it_has_no_rule_for_are_refused() -> None:
+    assert "conv2d of two activations" in refusal(Lrp, model_of(Dynamic(), size=SIZE))
     assert "sigmoid" in refusal(Lrp, model_of(network(activation=nn.Sigmoid), size=SIZE))
     assert "mul of two activations" in refusal(Lrp, model_of(models.mobilenet_v3_small(), size=64))
     assert not refusal(Lrp, model_of(network(activation=nn.SiLU), size=SIZE))

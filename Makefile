@@ -43,7 +43,7 @@ $(VENV)/.installed-docs: $(INSTALLED)
 	@touch $@
 
 test-docs: $(VENV)/.installed-docs ## Run every code block of the documents, and follow the page that adds a method; takes minutes.
-	$(BIN)/pytest -m docs tests/docs
+	$(BIN)/pytest -m docs --numprocesses 2 tests/docs
 
 test-browser: $(INSTALLED) ## Test the page in Chromium; needs Debian's chromium, chromium-driver and npm.
 	npm install --prefix tests/browser --no-package-lock --no-audit --no-fund --silent

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from gradserve_server.autograd.query import Propagated, Relevance
 from gradserve_server.autograd.relevance import Weights, passed_by_activation, passed_by_rectifier, passed_by_weights
@@ -23,6 +24,7 @@ from gradserve_server.models.operations import (
     CONVOLUTIONS,
     DENSE,
     ELEMENTWISE,
+    LOOKS,
     MAX_POOL,
     depending,
     operation,
@@ -32,6 +34,8 @@ from gradserve_server.models.rectifiers import rectification
 _WEIGHTED = CONVOLUTIONS | {DENSE, BATCH_NORM}
 _ACTIVATIONS = ELEMENTWISE | {"pow"}
 _RULED = _WEIGHTED | _ACTIVATIONS | {MAX_POOL}
+_BLIND = LOOKS | {"detach"}
+"""What reads no values, or none that anything flows back from."""
 
 
 @dataclass(eq=False)
@@ -45,8 +49,9 @@ class _Call:
         rectifies: Whether it is a rectifier.
         weights: What it weighs by, if it does.
         first: Whether it is the first that does.
-        normalized: The batch normalization that reads it and nothing between, if one does.
-        part: Whether it is the normalization of another call.
+        normalization: The batch normalization that reads what it returned.
+        normalizes: The call whose normalization it is.
+        read: Whether something else reads what it returned.
         arriving: What arrived at its output in this sweep.
     """
 
@@ -56,14 +61,15 @@ class _Call:
     rectifies: bool = False
     weights: Weights | None = None
     first: bool = False
-    normalized: "_Call | None" = None
-    part: bool = False
+    normalization: "_Call | None" = None
+    normalizes: "_Call | None" = None
+    read: bool = False
     arriving: Tensor | None = None
 
     def back(self, arriving: Tensor) -> Tensor:
         """Returns what its own backward makes of what arrives."""
-        (left,) = torch.autograd.grad(self.returned, self.given, arriving, retain_graph=True)
-        return left
+        (sent,) = torch.autograd.grad(self.returned, self.given, arriving, retain_graph=True)
+        return sent
 
 
 class Propagation(TorchFunctionMode):
@@ -79,8 +85,8 @@ class Propagation(TorchFunctionMode):
         self._row_count = row_count
         self._sweeps = sweeps
         self._relevance = any(isinstance(rule, Relevance) for sweep in sweeps for _, rule in sweep)
-        self._weighted: _Call | None = None
-        self._results: list[Tensor] = []
+        self._weighs = False
+        self._results = WeakIdKeyDictionary()
         self.sweep = 0
 
     @property
@@ -93,11 +99,12 @@ class Propagation(TorchFunctionMode):
     ) -> Any:
         name, options = operation(func), kwargs or {}
         inputs = depending((*args, *options.values()))
+        before = self._follows(name, inputs)
         if not inputs or name not in (_RULED if self._relevance else _RULED - _WEIGHTED):
             result = func(*args, **options)
             # A tap's copy of what a convolution returned is still what it returned.
-            if name == "clone" and inputs and self._is_result(inputs[0]):
-                self._results.append(result)
+            if name == "clone" and before is not None:
+                self._results[result] = before, result._version
             return result
         given = inputs[0]
         if len(given) != self._row_count:
@@ -105,10 +112,11 @@ class Propagation(TorchFunctionMode):
         if any(other is not given for other in inputs):
             raise RuntimeError(f"{name} is of two activations")
 
-        # Copies on both sides, so that what is kept stays as it was, whatever the model does in place.
+        # What rules read is kept apart from what the model goes on with, and may change in place.
         kept = given.detach().clone().requires_grad_()
         rectifier = rectification(func, args, options)
         if rectifier is not None:
+            # Not by the model's own call, which may be in place.
             returned = kept.relu() if rectifier.ceiling is None else F.hardtanh(kept, 0.0, rectifier.ceiling)
             in_place = rectifier.inplace
         else:
@@ -118,44 +126,52 @@ class Propagation(TorchFunctionMode):
         call = _Call(name, kept, returned, rectifies=rectifier is not None)
         ruled: Tensor = _Ruled.apply(given, call, self, in_place)
         if name in _WEIGHTED:
-            self._note_weights(call, func, args, options, given, ruled)
+            call.weights = Weights.of(name, func, args, options)
+            if name != BATCH_NORM:
+                call.first, self._weighs = not self._weighs, True
+                self._results[ruled] = call, ruled._version
+            elif before is not None and before.weights and before.weights.fits(call.weights):
+                before.normalization, call.normalizes = call, before
         return ruled
+
+    def _follows(self, name: str, inputs: Sequence[Tensor]) -> _Call | None:
+        """Returns the call whose result is copied or normalized. Notes who else reads a result."""
+        read = [call for tensor in inputs if (call := self._made(tensor)) is not None]
+        if not read or name in _BLIND:
+            return None
+        if name == "clone" or (name == BATCH_NORM and read[0].normalization is None):
+            return read[0]
+        for call in read:
+            call.read = True
+        return None
+
+    def _made(self, tensor: Tensor) -> _Call | None:
+        """Returns the convolution or matrix whose result a tensor is, unless it was changed in place since."""
+        call, version = self._results.get(tensor, (None, 0))  # type: ignore[no-untyped-call]  # torch has no types here
+        return call if tensor._version == version else None
 
     def __exit__(self, *raised: Any) -> None:
         super().__exit__(*raised)  # type: ignore[no-untyped-call]  # torch has no types here
         # Each node of the graph knows this object. Did it go on to know the graph, both would stay for ever: no garbage
         # collector sees through a graph.
-        self._weighted, self._results = None, []
-
-    def _note_weights(
-        self, call: _Call, func: Any, args: tuple[Any, ...], options: dict[str, Any], given: Tensor, result: Tensor
-    ) -> None:
-        call.weights = Weights.of(call.name, func, args, options)
-        if call.name == BATCH_NORM:
-            before = self._weighted
-            if before and before.weights and self._is_result(given) and before.weights.fits(call.weights):
-                before.normalized, call.part = call, True
-                # What reads the normalization reads no convolution.
-                self._results = []
-            return
-        call.first = self._weighted is None
-        self._weighted, self._results = call, [result]
-
-    def _is_result(self, tensor: Tensor) -> bool:
-        return any(tensor is result for result in self._results)
+        self._results.clear()
 
     def backward(self, call: _Call, arriving: Tensor) -> Tensor:
-        """Returns what leaves an operation's input, given what arrives at its output."""
+        """Returns what an operation sends on, given what arrives at its output."""
         call.arriving = arriving
         own = cache(partial(call.back, arriving))
         stretches = self._sweeps[self.sweep]
         if [rows for rows, _ in stretches] == [slice(0, self._row_count)]:
             ((rows, rule),) = stretches
-            return _left(call, rows, own, rule)
-        left = own().clone()
-        for rows, rule in stretches:
-            left[rows] = _left(call, rows, own, rule)
-        return left
+            sent = _sent(call, rows, own, rule)
+        else:
+            sent = own().clone()
+            for rows, rule in stretches:
+                sent[rows] = _sent(call, rows, own, rule)
+        if call.normalization is not None:
+            # The next sweep may not come by there.
+            call.normalization.arriving = None
+        return sent
 
 
 def _with_input(func: Any, args: tuple[Any, ...], options: dict[str, Any], given: Tensor, values: Tensor) -> Any:
@@ -166,13 +182,13 @@ def _with_input(func: Any, args: tuple[Any, ...], options: dict[str, Any], given
     )
 
 
-def _left(call: _Call, rows: slice, own: Callable[[], Tensor], rule: Propagated) -> Tensor:
-    """Returns what leaves an operation's input for rows that follow a rule.
+def _sent(call: _Call, rows: slice, own: Callable[[], Tensor], rule: Propagated) -> Tensor:
+    """Returns what an operation sends on for rows that follow a rule.
 
     Args:
         call: The operation.
         rows: The rows.
-        own: Returns what leaves by the operation's own backward, for all rows.
+        own: Returns what its own backward makes of what arrives, for all rows.
         rule: The rule.
     """
     if isinstance(rule, Relevance):
@@ -188,15 +204,16 @@ def _relevance(call: _Call, rows: slice, own: Callable[[], Tensor], rule: Releva
         return passed_by_rectifier(given, returned, arriving)
     if call.name in _ACTIVATIONS:
         return passed_by_activation(given, returned, arriving, own()[rows])
-    if call.weights is None or call.part:
+    if call.weights is None or (call.normalizes is not None and not call.normalizes.read):
         return own()[rows]
-    whole, weights = call, call.weights
-    if call.normalized is not None:
-        assert call.normalized.weights is not None
-        whole, weights = call.normalized, weights.then(call.normalized.weights)
-    assert whole.arriving is not None
+    last, weights = call, call.weights
+    if call.normalization is not None and call.normalization.arriving is not None and not call.read:
+        last = call.normalization
+        assert last.weights is not None
+        weights = weights.then(last.weights)
+    assert last.arriving is not None
     kind = rule.first if call.first else rule.convolution if call.name in CONVOLUTIONS else rule.dense
-    return passed_by_weights(weights, given, whole.returned.detach()[rows], whole.arriving[rows], kind, rule)
+    return passed_by_weights(weights, given, last.returned.detach()[rows], last.arriving[rows], kind, rule)
 
 
 class _Ruled(torch.autograd.Function):
@@ -236,11 +253,10 @@ def _rescaled(call: _Call, rows: slice, own: Tensor) -> Tensor:
         products = arriving * (returned[0::2] - returned[1::2])
     # Where both are nearly the same, as measured by what the pair's values are like, the quotient is rounding, and its
     # limit is the gradient.
-    scale = torch.maximum(image.abs(), reference.abs()).amax(tuple(range(1, image.ndim)), keepdim=True)
-    near = torch.finfo(difference.dtype).eps ** (2 / 3) * scale
-    same = (difference.abs() <= near).to(difference.dtype)
-    # Either or, by numbers: torch.where takes ten times as long on a CPU.
-    multipliers = torch.lerp(products / (difference + same), own[0::2], same)
-    left = torch.empty_like(given)
-    left[0::2] = left[1::2] = multipliers
-    return left
+    scale = torch.maximum(image.abs(), reference.abs())
+    if scale.ndim > 1:
+        scale = scale.amax(tuple(range(1, scale.ndim)), keepdim=True)
+    same = difference.abs() <= torch.finfo(difference.dtype).eps ** (2 / 3) * scale
+    sent = torch.empty_like(given)
+    sent[0::2] = sent[1::2] = torch.where(same, own[0::2], products / difference)
+    return sent

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from gradserve_server.models.convolutions import ceiling, laid_out
 from gradserve_server.models.data_flow import DataFlow
-from gradserve_server.models.failure import one_line
 from gradserve_server.models.padding import PaddingInside, padding_outside
 from gradserve_server.models.pointwise import Pointwise, pointwise
 from gradserve_server.models.reading import straight_line
@@ -23,6 +22,9 @@ from gradserve_server.models.straight_line import StraightLine
 from gradserve_server.models.views import view
 
 log = logging.getLogger(__name__)
+
+_READ = (AttributeError, KeyError, TypeError)
+"""What comes of a network that reads of a layer what the one in its place has not: its weights, say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +57,12 @@ def fold(module: nn.Module, sample: Tensor) -> Folded:
         before: Tensor = flow.run(sample)
         try:
             folded, layers = _folded(module, flow, sample)
+            if folded is module:
+                return Folded(module)
             after: Tensor = folded(sample)
-        except Exception as error:
-            # Networks are other people's code: one may read of a layer what its place is not taken with.
-            log.warning("the network does not run folded, and is left as it is: %s", one_line(error))
+        except _READ:
+            log.warning("the network does not run folded, and is left as it is", exc_info=True)
             return Folded(module)
-    if folded is module:
-        return Folded(module)
     difference = float((after - before).abs().max() / (before.max() - before.min()).clamp(min=1e-30))
     # Rounding makes far less than the square root of the smallest difference there is. Not a number is not less.
     if not difference <= torch.finfo(after.dtype).eps ** 0.5:
@@ -110,8 +111,7 @@ def _differentiable(module: nn.Module, sample: Tensor) -> bool:
         leaf = sample.detach().clone().requires_grad_()
         try:
             torch.autograd.grad(module(leaf.clone()).sum(), leaf)
-        except Exception:
-            # Whatever a network makes of convolutions that have no weights to read, say.
+        except (RuntimeError, *_READ):
             return False
     return True
 

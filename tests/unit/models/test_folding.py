@@ -157,6 +157,23 @@ def test_a_network_may_read_what_its_layers_have(read: str, dtype: torch.dtype) 
     torch.testing.assert_close(fold(module, rows).module(rows), module(rows))
 
 
+def test_a_shortage_of_memory_is_no_reason_to_serve_it_unfolded(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = network(torchvision.models.resnet18(num_classes=10))
+    forwards = 0
+    forward = torchvision.models.ResNet.forward
+
+    def short(self: nn.Module, x: Tensor) -> Tensor:
+        nonlocal forwards
+        forwards += 1
+        if forwards > 1:
+            raise torch.OutOfMemoryError("no memory")
+        return forward(self, x)
+
+    monkeypatch.setattr(torchvision.models.ResNet, "forward", short)
+    with pytest.raises(torch.OutOfMemoryError):
+        fold(module, noise())
+
+
 def test_a_folded_layer_is_read_as_it_was_and_others_share_the_folded_pass() -> None:
     torch.manual_seed(0)
     module = network(torchvision.models.resnet18(num_classes=10))

@@ -66,4 +66,6 @@ class Lrp(GradientMethod):
             alpha=self.alpha,
         )
         answer = yield from ask(Query(subject.rows, subject.target, rule=rule))
-        return Attribution((answer.gradient * Relevance.nonzero(subject.rows))[0])
+        # Only the flat rule gives something to what contributes nothing.
+        values = Relevance.nonzero(subject.rows) if self.flat else subject.rows
+        return Attribution((answer.gradient * values)[0])

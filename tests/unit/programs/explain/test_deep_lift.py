@@ -190,6 +190,28 @@ def test_where_both_are_alike_the_multiplier_is_the_gradient() -> None:
     assert relative(found[0], plain[0]) < 1e-9
 
 
+class Root(nn.Module):
+    """Its slope at 0 has no end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Linear(3, 4)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(rows.sqrt().mean((2, 3)))
+
+
+def test_a_slope_without_end_spoils_no_difference() -> None:
+    module = Root().double().eval()
+    model = model_of(module, size=SIZE, precision="float64")
+    rows = image().abs()
+    pair = torch.cat([torch.zeros_like(rows), rows])
+    found = answer_to(model, ask(Query(pair, class_score(2), rule=Rescale()))).gradient
+    expected = module.head.weight[2].detach().view(1, 3, 1, 1) / rows.sqrt() / rows[0, 0].numel()
+    assert relative(found[:1], expected) < 1e-9
+
+
 class TestCompany:
     """Pairs stay together, and rows with other rules share their passes."""
 

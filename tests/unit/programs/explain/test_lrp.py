@@ -226,6 +226,65 @@ def test_rectifiers_of_parts_are_as_right_as_of_the_whole(options) -> None:
     assert relative(found, attributed(network(), image(), **options)) < 1e-9
 
 
+class BeforeNormalization(nn.Module):
+    """Rectifiers and sums between convolutions and the normalizations behind them, in place or not."""
+
+    def __init__(self, *, in_place: bool) -> None:
+        super().__init__()
+        self.in_place = in_place
+        torch.manual_seed(0)
+        self.stem, self.first, self.second = (nn.Conv2d(count, 5, 3, padding=1) for count in (3, 5, 5))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(5) for _ in range(3))
+        self.head = nn.Linear(5, 4)
+        for norm in self.norms:
+            for values in (norm.weight.data, norm.bias.data, norm.running_mean):
+                values.normal_()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        features = self.norms[0](F.relu(self.stem(rows), inplace=self.in_place))
+        more = self.first(features)
+        if self.in_place:
+            more += features
+        else:
+            more = more + features
+        # Read by its normalization, and as it is.
+        ahead = self.second(F.relu(self.norms[1](more)))
+        return self.head((F.relu(self.norms[2](ahead)) + ahead).mean((2, 3)))
+
+
+@pytest.mark.parametrize("options", EVERY, ids=str)
+def test_what_was_changed_in_place_is_no_longer_what_the_convolution_returned(options) -> None:
+    """As a normalization behind a rectifier, or behind the sum of a block."""
+    inside, outside = (BeforeNormalization(in_place=in_place).double().eval() for in_place in (True, False))
+    found = attributed(inside, image(), **options)
+    assert relative(found, attributed(outside, image(), **options)) < 1e-9
+
+
+def test_who_else_reads_a_convolution_has_a_part_of_its_relevance() -> None:
+    """Without biases the epsilon rule is input times gradient, and nothing is lost."""
+    module = BeforeNormalization(in_place=False).double().eval()
+    for name, values in (*module.named_parameters(), *module.named_buffers()):
+        if "bias" in name or "running_mean" in name:
+            values.data.zero_()
+    rows = image()
+    expected = InputXGradient(module).attribute(rows.clone().requires_grad_(), target=1)[0].detach()
+    assert relative(attributed(module, rows, composite=LrpComposite.EPSILON, flat=False), expected) < 1e-6
+
+
+@pytest.mark.parametrize("options", EVERY, ids=str)
+def test_pixels_that_are_zero_get_the_same_whoever_is_beside(options) -> None:
+    """A network without biases' rows of no negative value go in one part, others in two."""
+    model = model_of(network(), size=SIZE, precision="float64")
+    black = image().abs()
+    black[..., : SIZE // 2] = 0
+    programs = [Lrp(**options).explain(subject_of(rows, class_score(1))) for rows in (black, image(1))]
+    alone = answer_to(model, Lrp(**options).explain(subject_of(black.clone(), class_score(1)))).values
+    found = drive(model, *programs, budget=2).results[0].values
+    assert relative(found, alone) < 1e-9
+    if not options["flat"]:
+        assert not alone[:, : SIZE // 2].any()
+
+
 def test_black_pixels_of_value_zero_get_their_even_part() -> None:
     """Relevance by value would lose them: the flat rule does not look at the pixel."""
     rows = image()

@@ -50,6 +50,16 @@ def test_a_unit_at_a_position(client: Client) -> None:
         assert (rows.min(), rows.max(), columns.min(), columns.max()) == (2 * y, 2 * y + 2, 2 * x, 2 * x + 2)
 
 
+def test_a_unit_at_a_position_is_another_in_the_mirror(client: Client) -> None:
+    at = {"unit": {"layer": "blocks.5", "channel": 3, "y": 1, "x": 2}}
+    smoothed = ("hires_cam", {"layers": ["blocks.3"], "augmentation_smoothing": True})
+    with pytest.raises(InvalidRequest, match="mirrored") as caught:
+        client.explain_many(jpeg("coffee"), methods=[smoothed], targets=[at], overlay=False)
+    assert [violation.field for violation in caught.value.field_violations] == ["targets[0].unit.x"]
+    (found,) = client.explain_many(jpeg("coffee"), methods=[smoothed], targets=[UNIT], overlay=False)
+    assert np.ptp(found.heatmap) > 0
+
+
 def test_a_unit_of_a_transformer(client: Client) -> None:
     at, mean = {"layer": "blocks.3", "channel": 190, "y": 5, "x": 7}, {"layer": "blocks.3", "channel": 190}
     found = client.explain_many(

@@ -49,9 +49,9 @@ class _Call:
         rectifies: Whether it is a rectifier.
         weights: What it weighs by, if it does.
         first: Whether it is the first that does.
-        normalization: The batch normalization that reads what it returned.
-        normalizes: The call whose normalization it is.
-        read: Whether something else reads what it returned.
+        read: Whether others than a batch normalization read what it returned.
+        normalization: The one that alone reads it, if one does.
+        part: Whether it is the normalization of another call.
         arriving: What arrived at its output in this sweep.
     """
 
@@ -61,15 +61,21 @@ class _Call:
     rectifies: bool = False
     weights: Weights | None = None
     first: bool = False
-    normalization: "_Call | None" = None
-    normalizes: "_Call | None" = None
     read: bool = False
+    normalization: "_Call | None" = None
+    part: bool = False
     arriving: Tensor | None = None
 
     def back(self, arriving: Tensor) -> Tensor:
         """Returns what its own backward makes of what arrives."""
         (sent,) = torch.autograd.grad(self.returned, self.given, arriving, retain_graph=True)
         return sent
+
+    def is_read(self) -> None:
+        """Notes that others read what it returned: a normalization is an operation of its own then."""
+        self.read = True
+        if self.normalization is not None:
+            self.normalization.part, self.normalization = False, None
 
 
 class Propagation(TorchFunctionMode):
@@ -131,7 +137,7 @@ class Propagation(TorchFunctionMode):
                 call.first, self._weighs = not self._weighs, True
                 self._results[ruled] = call, ruled._version
             elif before is not None and before.weights and before.weights.fits(call.weights):
-                before.normalization, call.normalizes = call, before
+                before.normalization, call.part = call, True
         return ruled
 
     def _follows(self, name: str, inputs: Sequence[Tensor]) -> _Call | None:
@@ -139,10 +145,10 @@ class Propagation(TorchFunctionMode):
         read = [call for tensor in inputs if (call := self._made(tensor)) is not None]
         if not read or name in _BLIND:
             return None
-        if name == "clone" or (name == BATCH_NORM and read[0].normalization is None):
+        if name == "clone" or (name == BATCH_NORM and not read[0].read and read[0].normalization is None):
             return read[0]
         for call in read:
-            call.read = True
+            call.is_read()
         return None
 
     def _made(self, tensor: Tensor) -> _Call | None:
@@ -204,10 +210,10 @@ def _relevance(call: _Call, rows: slice, own: Callable[[], Tensor], rule: Releva
         return passed_by_rectifier(given, returned, arriving)
     if call.name in _ACTIVATIONS:
         return passed_by_activation(given, returned, arriving, own()[rows])
-    if call.weights is None or (call.normalizes is not None and not call.normalizes.read):
+    if call.weights is None or call.part:
         return own()[rows]
     last, weights = call, call.weights
-    if call.normalization is not None and call.normalization.arriving is not None and not call.read:
+    if call.normalization is not None and call.normalization.arriving is not None:
         last = call.normalization
         assert last.weights is not None
         weights = weights.then(last.weights)

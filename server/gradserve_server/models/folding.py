@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gradserve_server.models.convolutions import ceiling, laid_out
 from gradserve_server.models.data_flow import DataFlow
+from gradserve_server.models.failure import lacks_memory
 from gradserve_server.models.padding import PaddingInside, padding_outside
 from gradserve_server.models.pointwise import Pointwise, pointwise
 from gradserve_server.models.reading import straight_line
@@ -22,9 +23,6 @@ from gradserve_server.models.straight_line import StraightLine
 from gradserve_server.models.views import view
 
 log = logging.getLogger(__name__)
-
-_READ = (AttributeError, KeyError, TypeError)
-"""What comes of a network that reads of a layer what the one in its place has not: its weights, say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +44,16 @@ class Folded:
 def fold(module: nn.Module, sample: Tensor) -> Folded:
     """Folds what can be folded in a frozen network in evaluation mode.
 
-    Where that would change the logits of `sample` by more than rounding does, or does not run, it is left as it is.
+    Where that would change the logits of `sample` by more than rounding does, or does not run, it is left as it is; so
+    is one with hooks of its own.
 
     Args:
         module: The network. It is only read.
         sample: Rows to run it on; better noise than zeros, which hide differences.
     """
+    if any(submodule._forward_hooks or submodule._forward_pre_hooks for submodule in module.modules()):
+        log.info("the network has hooks, which see what its modules are given and return: it is left as it is")
+        return Folded(module)
     with torch.no_grad():
         flow = DataFlow(module)
         before: Tensor = flow.run(sample)
@@ -60,7 +62,10 @@ def fold(module: nn.Module, sample: Tensor) -> Folded:
             if folded is module:
                 return Folded(module)
             after: Tensor = folded(sample)
-        except _READ:
+        except Exception as error:
+            # Networks are other people's code: one may read of a layer what the one in its place has not, as weights.
+            if lacks_memory(error):
+                raise
             log.warning("the network does not run folded, and is left as it is", exc_info=True)
             return Folded(module)
     difference = float((after - before).abs().max() / (before.max() - before.min()).clamp(min=1e-30))
@@ -111,7 +116,9 @@ def _differentiable(module: nn.Module, sample: Tensor) -> bool:
         leaf = sample.detach().clone().requires_grad_()
         try:
             torch.autograd.grad(module(leaf.clone()).sum(), leaf)
-        except (RuntimeError, *_READ):
+        except Exception as error:
+            if lacks_memory(error):
+                raise
             return False
     return True
 

@@ -95,6 +95,9 @@ def _value(kind: Any, message: Message, descriptor: Any, read_image: ReadImage) 
     if descriptor.message_type is not None:
         with _within(descriptor.name):
             return _message(kind, given, read_image)
+    if descriptor.type == FieldDescriptor.TYPE_FLOAT:
+        # What the caller wrote: 0.99, where thirty-two bits are 0.9900000095 and beyond a bound.
+        given = float(str(np.float32(given)))
     return given if descriptor.has_presence else given or None
 
 

@@ -152,4 +152,13 @@ def _unit(message: explain_pb2.Unit, methods: Sequence[Method], model: Model) ->
                 reason="UNKNOWN_POSITION",
                 metadata={"layer": layer.name, axis: str(getattr(message, axis)), "length": str(length)},
             )
+    for method in methods:
+        if getattr(method, "augmentation_smoothing", False) and grid.width > 1:
+            raise InvalidInput(
+                f"{method.name()} with augmentation_smoothing also explains the mirrored image, of which this unit "
+                "sees another part: leave out `y` and `x`, or the smoothing",
+                field="unit.x",
+                reason="POSITION_IS_MIRRORED",
+                metadata={"method": method.name()},
+            )
     return Target(neuron(layer.name, message.channel, message.y, message.x, grid))

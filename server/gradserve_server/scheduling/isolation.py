@@ -8,6 +8,7 @@ import torch
 from gradserve_server.autograd.answer import Answer, join
 from gradserve_server.autograd.passes import Bundle
 from gradserve_server.errors import Overloaded
+from gradserve_server.models.failure import lacks_memory
 
 Answers = tuple[Answer, ...]
 Run = Callable[[Sequence[Bundle]], list[Answers]]
@@ -36,7 +37,7 @@ def run_isolated(
     except Exception as error:
         failure = error
     # Out of the handler, so that nothing holds the tensors of the failed pass any more.
-    if not _lacks_memory(failure):
+    if not lacks_memory(failure):
         if len(bundles) == 1:
             return [failure]
         return [outcome for bundle in bundles for outcome in run_isolated(run, [bundle], out_of_memory)]
@@ -55,11 +56,6 @@ def run_isolated(
     middle = len(bundles) // 2
     halves = (bundles[:middle], bundles[middle:])
     return [outcome for half in halves for outcome in run_isolated(run, half, out_of_memory)]
-
-
-def _lacks_memory(error: Exception) -> bool:
-    # On a CPU PyTorch has no type of its own for it.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def _halved(run: Run, bundle: Bundle, out_of_memory: Callable[[int], None]) -> Answers | Exception:

@@ -61,6 +61,16 @@ def test_dilated(stride: int, groups: int) -> None:
         compare(torch.randn(8, 8 // groups, 3, 3), None, geometry)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [2, 3, 8])
+def test_to_one_channel(channels: int, stride: int) -> None:
+    """As a spatial gate of attention has it; its gradient is a convolution of one channel."""
+    torch.manual_seed(0)
+    for size in (1, 3, 7):
+        geometry = Geometry((stride, stride), (size // 2, size // 2))
+        compare(torch.randn(1, channels, size, size), torch.randn(1), geometry)
+
+
 def test_more_zeros_around_than_the_kernel_reaches() -> None:
     torch.manual_seed(0)
     for channels, stride in product([3, 8], [1, 2]):

@@ -34,6 +34,15 @@ def test_what_is_inside_is_read_with_its_own_parameters() -> None:
     assert read(smooth_grad={}) == SmoothGrad()
 
 
+def test_numbers_are_what_the_caller_wrote() -> None:
+    """Ends of ranges too, though of thirty-two bits 0.99 is 0.9900000095."""
+    for probability in (0.01, 0.99):
+        assert read(rise={"keep_probability": probability}).keep_probability == probability
+    assert read(lrp={"epsilon": 1e-9}).epsilon == 1e-9
+    with pytest.raises(InvalidInput, match="must be 0"):
+        read(rise={"keep_probability": 0.991})
+
+
 @pytest.mark.parametrize(
     ("around", "field"),
     [

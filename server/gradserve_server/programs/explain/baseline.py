@@ -79,8 +79,8 @@ class Image(Baseline):
     values: npt.NDArray[Any]
 
     def rows(self, subject: Subject) -> Tensor:
-        """Returns it."""
-        return torch.from_numpy(self.values).to(subject.rows)
+        """Returns it, moved as the subject's image is."""
+        return subject.moved(torch.from_numpy(self.values).to(subject.rows))
 
 
 def gaussian_blur(rows: Tensor, sigma: float) -> Tensor:

@@ -10,6 +10,7 @@ from gradserve_server.autograd.query import Query, Rescale
 from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.baseline import Baseline, Black
 from gradserve_server.programs.explain.method import Attribution, GradientMethod, Subject, settle
+from gradserve_server.programs.explain.path import approximation_error
 from gradserve_server.programs.explain.reduction import ChannelReduction
 
 MOST_BASELINES = 8
@@ -57,7 +58,6 @@ class DeepLift(GradientMethod):
         for start, answer in zip(starts, answers, strict=True):
             attributed = answer.gradient[0] * (subject.rows - start)[0]
             change = answer.value[0] - answer.value[1]
-            rounding = answer.value.abs().max() * torch.finfo(change.dtype).eps
-            errors.append((attributed.sum() - change).abs() / torch.maximum(change.abs(), rounding))
+            errors.append(approximation_error(attributed.sum(), change, answer.value.abs().max()))
             values.append(attributed)
         return Attribution(torch.stack(values).mean(0), torch.stack(errors).mean())

@@ -78,9 +78,13 @@ class KernelShap(Method):
         subject = yield from settle(subject)
         image, target = subject.rows, subject.target
         segments = self._segments(subject)
-        members, weights = coalitions(int(segments.max()) + 1, self.sample_count, subject.noise())
+        count = int(segments.max()) + 1
         baseline = self.baseline.rows(subject)
         nothing, everything = (yield from scores(torch.cat([baseline, image]), target)).double()
+        if count == 1:
+            # It has all of the change; there is nobody to share it with.
+            return Attribution(((everything - nothing) / segments.numel()).to(image.dtype).expand(segments.shape))
+        members, weights = coalitions(count, self.sample_count, subject.noise())
         found = []
         for block in blocks(len(members)):
             kept = members[block][:, segments]
@@ -109,7 +113,7 @@ def grid(count: int, image: Tensor) -> Tensor:
 
 
 def coalitions(count: int, budget: int, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Chooses coalitions of `count` players, with weights under which least squares give their Shapley values.
+    """Chooses coalitions of two players or more, with weights under which least squares give their Shapley values.
 
     Theorem 2's kernel weighs a coalition of s players by (count - 1) / (C(count, s) s (count - s)). Sizes are taken
     whole from both ends, where the weight is, as long as the budget would hold about that many of them if all were

@@ -31,6 +31,7 @@ class Subject:
             the last dimension.
         segments: Superpixels of the image for a method that asks for them: index of each pixel's, [segmentations,
             height, width], whole numbers from 0.
+        moved: Moves pictures [rows, 3, height, width] as the image was, where a trust report moved it.
     """
 
     rows: Tensor
@@ -41,6 +42,7 @@ class Subject:
     as_grid: Callable[[str, Tensor], Tensor] = lambda layer, output: output
     as_map: Callable[[Tensor], Tensor] = lambda flow: flow
     segments: Tensor | None = None
+    moved: Callable[[Tensor], Tensor] = lambda pictures: pictures
 
     def noise(self) -> torch.Generator:
         """Returns a new source of random draws; every call returns the same draws."""

@@ -57,8 +57,8 @@ def settled_changes(subject: Subject, starts: Sequence[Tensor]) -> Program[tuple
 def approximation_error(total: Tensor, change: Tensor, scale: Tensor) -> Tensor:
     """Returns the part of a change of score by which a sum of attributions misses it.
 
-    A change that is lost in the rounding of the scores counts as that rounding: an image that equals its baseline has
-    an error near 0, not of 0/0.
+    A change that is lost in the rounding of the scores and of the sum counts as that rounding: an image that equals its
+    baseline has an error near 0, not of 0/0, and a unit that is inactive at both ends has a finite one.
 
     Args:
         total: Sum of attributions.
@@ -66,5 +66,6 @@ def approximation_error(total: Tensor, change: Tensor, scale: Tensor) -> Tensor:
         scale: Size of the scores that `change` is the difference of.
     """
     # A network adds up many roundings of its inner values: a hundred of its score's is no exaggeration.
-    rounding = (100 * torch.finfo(scale.dtype).eps * scale).clamp_min(torch.finfo(scale.dtype).tiny)
+    rounding = 100 * torch.finfo(scale.dtype).eps * torch.maximum(scale, total.abs())
+    rounding = rounding.clamp_min(torch.finfo(scale.dtype).tiny)
     return (total - change).abs() / torch.maximum(change.abs(), rounding)

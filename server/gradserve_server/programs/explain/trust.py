@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gradserve_server.autograd.objective import class_score
+from gradserve_server.autograd.objective import class_score, neuron
 from gradserve_server.autograd.program import Program, ask, host, together
 from gradserve_server.autograd.query import FORWARD_COST, Query
 from gradserve_server.errors import InvalidInput
@@ -131,7 +131,12 @@ def report(
         options: What to check.
     """
     values = attribution.values
-    checks: list[Program[Any]] = [_consistency(subject, method, values, item) for item in options.transforms]
+    # A unit at one position stays there, and sees something else of an image that moved.
+    transforms = () if isinstance(subject.target, neuron) else options.transforms
+    checks: list[Program[Any]] = [
+        _consistency(replace(subject, seed=seed), method, values, item)
+        for item, seed in zip(transforms, _seeds(subject.seed, len(transforms)), strict=True)
+    ]
     curves = bool(options.step_count) and isinstance(subject.target, class_score)
     samples = options.sample_count
     checks.append(_curve(subject, values, options.step_count, insertion=True) if curves else _nothing())
@@ -169,13 +174,19 @@ def judge(predicted: int, consistencies: Sequence[Consistency]) -> tuple[Verdict
     )
 
 
+def _seeds(seed: int, count: int) -> list[int]:
+    """Returns seeds drawn from one: with the image's own, the noise of a random method's maps would be alike, too."""
+    seeds: list[int] = torch.randint(2**62, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return seeds
+
+
 def _nothing() -> Program[None]:
     return None
     yield ()
 
 
 def under(transform: Transform, subject: Subject) -> Subject:
-    """Returns a subject whose image, and its superpixels if it has any, are transformed."""
+    """Returns a subject whose image, and what belongs to it, superpixels and a baseline, are transformed."""
     segments = subject.segments
     if segments is not None:
         # Where each pixel comes from: to mix positions as pixels are mixed is to move them, to mix indices is not.
@@ -183,7 +194,7 @@ def under(transform: Transform, subject: Subject) -> Subject:
         axes = [torch.arange(length, dtype=torch.float32, device=segments.device) for length in (height, width)]
         origins = transform.forth(torch.stack(torch.meshgrid(*axes, indexing="ij"))[None])[0].round().long()
         segments = segments[:, origins[0], origins[1]]
-    return replace(subject, rows=transform.forth(subject.rows), segments=segments)
+    return replace(subject, rows=transform.forth(subject.rows), segments=segments, moved=transform.forth)
 
 
 def _consistency(subject: Subject, method: Method, values: Tensor, transform: Transform) -> Program[Consistency]:

@@ -116,7 +116,11 @@ def maximize(images: Tensor, task: Task) -> Program[Maximized]:
         change = image - base
         if reason in (StopReason.DEADLINE, StopReason.DIVERGED):
             break
-    final = in_range(start + resized(change, size))
+    final = start + resized(change, size)
+    if recipe.constraint and change.shape != start.shape:
+        # A change that was enlarged is longer.
+        final = recipe.constraint.projected(final, start)
+    final = in_range(final)
     answer = yield from ask(Query(task.normalization(final).to(dtype), logits=True))
     return Maximized(
         pixels=upright(final),
@@ -141,7 +145,10 @@ def _ascend(
     recipe = task.recipe
     basis = _parametrization(recipe, base)
     look = Look(basis, recipe.robustness, task.normalization, dtype)
-    parameters = basis.parameters(in_range(base + change))
+    begin = base + change
+    if recipe.constraint:
+        begin = recipe.constraint.projected(begin, base)
+    parameters = basis.parameters(in_range(begin))
     view = recipe.robustness.draw(generator)
     rows, pixels = yield from compute(look, parameters, each=[view] * len(base))
     best, best_value = pixels, base.new_full((len(base),), -inf)

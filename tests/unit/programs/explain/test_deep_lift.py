@@ -9,13 +9,14 @@ from tests.driving import answer_to, drive, model_of, relative, subject_of
 from torch import Tensor, nn
 from torchvision import models
 
-from gradserve_server.autograd.objective import class_score, ranked_class_score
+from gradserve_server.autograd.objective import class_score, neuron, ranked_class_score
 from gradserve_server.autograd.program import ask, together
 from gradserve_server.autograd.query import ActivationRule, Query, Rescale
 from gradserve_server.errors import InvalidInput, Unsupported
 from gradserve_server.programs.explain.baseline import Baseline, Black, Blurred, Image, White
 from gradserve_server.programs.explain.deep_lift import DeepLift
 from gradserve_server.programs.explain.guided_backprop import GuidedBackprop
+from gradserve_server.programs.explain.integrated_gradients import IntegratedGradients as Integrated
 from gradserve_server.programs.explain.reduction import ChannelReduction
 from gradserve_server.programs.explain.saliency import Saliency
 from gradserve_server.rpc.support import refusal, supported
@@ -210,6 +211,19 @@ def test_a_slope_without_end_spoils_no_difference() -> None:
     found = answer_to(model, ask(Query(pair, class_score(2), rule=Rescale()))).gradient
     expected = module.head.weight[2].detach().view(1, 3, 1, 1) / rows.sqrt() / rows[0, 0].numel()
     assert relative(found[:1], expected) < 1e-9
+
+
+def test_a_unit_that_is_inactive_at_both_ends_is_an_answer() -> None:
+    """Score and change are 0: not 0/0."""
+    network = once(nn.ReLU)
+    with torch.no_grad():
+        network[0].bias[2], network[0].weight[2] = -9.0, 0.0
+        network[1].weight[2] = 1.0
+    model = model_of(network, size=SIZE, precision="float64")
+    for method in (DeepLift(), Integrated(step_count=2)):
+        found = answer_to(model, method.explain(subject_of(image(), neuron("2", 2, 3, 3))))
+        assert not found.values.any()
+        assert float(found.approximation_error) == 0
 
 
 class TestCompany:

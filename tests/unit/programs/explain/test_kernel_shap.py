@@ -142,6 +142,15 @@ def test_superpixels_agree_with_captum(network, model) -> None:
     assert relative(cell_sums(found, stripes(1)[0]), per_segment) < 0.05
 
 
+def test_a_superpixel_that_is_all_of_the_image_has_all_of_the_change(network, model) -> None:
+    """As of noise, in which no others are found."""
+    subject = subject_of(image(), class_score(1), model=model, segments=torch.zeros(1, SIZE, SIZE, dtype=torch.int32))
+    found = answer_to(model, of_superpixels(14).explain(subject)).values
+    with torch.no_grad():
+        change = (network(subject.rows) - network(Mean().rows(subject)))[0, 1]
+    torch.testing.assert_close(found, (change / SIZE**2).expand(SIZE, SIZE))
+
+
 def test_superpixels_that_a_transform_moved_out_of_the_image(model) -> None:
     gaps = stripes(0)
     gaps[gaps == 2] = 3

@@ -1,5 +1,7 @@
 """The trust report against scipy, Captum's metrics and RISE's protocol written anew."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,13 +11,13 @@ from tests.conftest import photograph
 from tests.driving import answer_to, model_of, rows_of, subject_of
 from torch import Tensor, nn
 
-from gradserve_server.autograd.objective import class_score
+from gradserve_server.autograd.objective import channel, class_score, neuron
 from gradserve_server.imaging.geometry import fit
 from gradserve_server.programs.explain import METHODS, trust
-from gradserve_server.programs.explain.baseline import gaussian_blur
+from gradserve_server.programs.explain.baseline import Image, gaussian_blur
 from gradserve_server.programs.explain.method import Attribution
 from gradserve_server.programs.explain.reduction import ChannelReduction
-from gradserve_server.programs.explain.transforms import Rotation, Translation
+from gradserve_server.programs.explain.transforms import HorizontalFlip, Rotation, Transform, Translation
 
 SALIENCY = METHODS["saliency"]
 SIZE = 24
@@ -168,6 +170,38 @@ def test_consistency_of_a_model_that_does_not_care_where() -> None:
             np.testing.assert_allclose(one.logits, network(moved)[0].numpy(), atol=1e-12)
     assert found.insertion_auc is None
     assert found.infidelity is None
+
+
+def reported(model, rows: Tensor, method: Any, target: Any, *transforms: Transform) -> trust.TrustReport:
+    subject = subject_of(rows, target)
+    attribution = answer_to(model, method.explain(subject))
+    options = trust.TrustOptions(transforms=transforms, step_count=0, sample_count=0)
+    return answer_to(model, trust.report(subject, method, attribution, torch.zeros(5), options))
+
+
+def test_a_unit_at_one_position_is_not_looked_for_where_the_image_moved_to(model, rows: Tensor) -> None:
+    found = reported(model, rows, SALIENCY(), neuron("0", 2, 3, 4), HorizontalFlip(), Translation(4, 4))
+    assert found.consistencies == ()
+    assert found.verdict is trust.Verdict.DOUBTFUL
+    assert len(reported(model, rows, SALIENCY(), channel("0", 2), HorizontalFlip()).consistencies) == 1
+
+
+def test_what_random_masks_say_of_nothing_is_not_consistent() -> None:
+    """The masks of a moved image are its own: noise that stays where it is would agree with itself."""
+    blind = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 5)).double()
+    nn.init.zeros_(blind[1].weight)
+    nn.init.ones_(blind[1].bias)
+    model = model_of(blind, size=64, precision="float64")
+    rows = torch.rand(1, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found = reported(model, rows, METHODS["rise"](mask_count=50), class_score(1), Translation(1, 1), Translation(-1, 0))
+    assert all(abs(one.rank_correlation) < 0.5 for one in found.consistencies)
+    assert found.verdict is trust.Verdict.INCONSISTENT
+
+
+def test_a_baseline_that_the_caller_gives_moves_with_the_image(model, rows: Tensor) -> None:
+    subject = trust.under(HorizontalFlip(), subject_of(rows, class_score(1)))
+    assert torch.equal(Image(rows.numpy()).rows(subject), subject.rows)
+    assert torch.equal(subject.rows, rows.flip(3))
 
 
 def test_verdicts() -> None:

@@ -7,7 +7,9 @@ from PIL import Image
 from tests.driving import answer_to, model_of
 from tests.unit.programs.maximize.climbing import changed, pixels, recorded, small_net, task
 
-from gradserve_server.autograd.objective import layer_l2
+from gradserve_server.autograd.objective import class_score, layer_l2
+from gradserve_server.programs.ascent import StopReason
+from gradserve_server.programs.maximize.constraint import Constraint, Norm
 from gradserve_server.programs.maximize.maximize import maximize
 from gradserve_server.programs.maximize.octaves import Octaves, resized
 
@@ -27,6 +29,19 @@ def test_resizing_is_pillows(size: tuple[int, int]) -> None:
         ]
     )
     np.testing.assert_allclose(resized(image, size)[0], expected, atol=1e-5)
+
+
+def test_a_ball_is_not_left_by_what_is_enlarged() -> None:
+    """A change twice as wide and high is twice as long, where a job ends in a lower octave or as the next begins."""
+    model = model_of(small_net().double().eval(), size=16, precision="float64")
+    start = pixels(size=64)
+    parts = changed(octaves=Octaves(4, 1.8), constraint=Constraint(Norm.L2, 0.5))
+    for calls in (3, 5, 6, 8, 11, 16):
+        left = iter([False] * calls)
+        given = task(class_score(0), parts, image_given=True, ends=lambda left=left: next(left, True))
+        found = answer_to(model, maximize(start, given))
+        assert found.stop_reason is StopReason.DEADLINE
+        assert 0 < np.linalg.norm(found.pixels - found.start) <= 0.5 + 1e-9
 
 
 def test_a_dream_climbs_at_each_scale_and_ends_at_the_full_size() -> None:

@@ -1,5 +1,6 @@
 """Between images as Python programs hold them and messages."""
 
+import struct
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -50,7 +51,7 @@ def to_message(image: ImageLike) -> image_pb2.Image:
         if image.mode not in _AS:
             raise TypeError(f"a PIL image of mode {image.mode} cannot be sent: give image.convert('RGB')")
         # The file would say nothing of how the camera was held.
-        upright = PIL.ImageOps.exif_transpose(image)
+        upright = _upright(image)
         mode = _AS[image.mode]
         (upright if mode == image.mode else upright.convert(mode)).save(file, "PNG", compress_level=1)
         return image_pb2.Image(encoded=file.getvalue())
@@ -76,12 +77,20 @@ def from_image(image: ImageLike) -> PIL.Image.Image:
         return PIL.Image.fromarray(np.asarray(image if image.dtype == np.uint8 else np.rint(image * 255), np.uint8))
     if not isinstance(image, PIL.Image.Image):
         image = PIL.Image.open(BytesIO(to_message(image).encoded))
-    upright = PIL.ImageOps.exif_transpose(image)
+    upright = _upright(image)
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         white = PIL.Image.new("RGBA", upright.size, "white")
         upright = PIL.Image.alpha_composite(white, upright)
     return upright.convert("RGB")
+
+
+def _upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    try:
+        return PIL.ImageOps.exif_transpose(image)
+    except (SyntaxError, struct.error, ValueError, TypeError, LookupError):
+        # What Pillow raises of EXIF data that are none. As the server does, and viewers.
+        return image
 
 
 def to_array(tensor: image_pb2.Tensor) -> npt.NDArray[Any]:

@@ -104,5 +104,7 @@ class Misconfigured(Exception):
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:
     """Returns the up to three of `names` most like `name`, case aside, best first."""
+    # A name of megabytes would be compared for minutes, and no name is as long.
+    name = name[:200]
     spelled = {candidate.lower(): candidate for candidate in names}
     return [spelled[found] for found in get_close_matches(name.lower(), spelled, n=3, cutoff=0.3)]

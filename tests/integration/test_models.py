@@ -66,7 +66,7 @@ def test_pages(address: str) -> None:
         assert {one.kind for one in stylizers} == {model_pb2.MODEL_KIND_STYLIZER}
         assert stylizers[0].calibration.points[0].forward_ms > 0
         assert not stylizers[0].methods
-        for bad in ({"page_size": -1}, {"page_token": "x"}, {"page_token": "99"}):
+        for bad in ({"page_size": -1}, {"page_token": "x"}, {"page_token": "99"}, {"page_token": "1" * 5000}):
             with pytest.raises(grpc.RpcError) as caught:
                 stub.ListModels(model_pb2.ListModelsRequest(**bad))
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

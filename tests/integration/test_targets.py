@@ -26,6 +26,28 @@ def test_a_contrast_without_classes_is_the_prediction_against_the_runner_up(clie
     assert found.description == f"{first.label}, not {second.label}"
 
 
+def test_a_class_is_never_told_from_itself(client: Client) -> None:
+    """Whichever rank the one has that is given: the other is the most probable of all others."""
+    first, second = client.explain(jpeg("chelsea"), **SIGNED).predictions[:2]
+    for side, given, description in (
+        ("explained", first, f"{first.label}, not {second.label}"),
+        ("explained", second, f"{second.label}, not {first.label}"),
+        ("against", first, f"{second.label}, not {first.label}"),
+        ("against", second, f"{first.label}, not {second.label}"),
+    ):
+        target = {"contrast": {side: {"class_index": given.index}}}
+        found = client.explain(jpeg("chelsea"), target=target, **SIGNED)
+        assert found.description == description
+        assert np.ptp(found.heatmap) > 0
+
+
+def test_targets_are_counted_before_they_are_looked_at(client: Client) -> None:
+    for targets in ([{"top_k": 20}] * 50_000, [{"unit": {"layer": "blocks.9"}}] * 50_000):
+        with pytest.raises(InvalidRequest, match="50000 are too many") as caught:
+            client.explain_many(jpeg("coffee"), methods=["saliency"], targets=targets)
+        assert [violation.field for violation in caught.value.field_violations] == ["targets"]
+
+
 def test_a_unit_is_explained_by_gradients_and_by_earlier_layers(client: Client) -> None:
     found = client.explain_many(
         jpeg("coffee"), methods=["saliency", ("grad_cam", {"layers": ["blocks.3"]})], targets=[UNIT], overlay=False

@@ -12,6 +12,8 @@ from gradserve.commands.sources import Source
 from gradserve.comparison import compare
 from gradserve.results import Explanation
 
+_SIGNS = re.compile(r"\W+")
+
 
 @dataclass(frozen=True)
 class Destinations:
@@ -80,7 +82,13 @@ class Destinations:
             return [str(base)]
         if len({one.method for one in explanations}) == len(explanations):
             return [f"{base}.{one.method}" for one in explanations]
-        return [f"{base}.{one.method}.{re.sub(r'[^0-9a-z]+', '-', one.description.lower())}" for one in explanations]
+        names = [f"{one.method}.{_SIGNS.sub('-', one.description.lower())}" for one in explanations]
+        # Of equal names, as of labels that differ in signs only, the later ones are numbered.
+        again = [names[:place].count(name) for place, name in enumerate(names)]
+        return [
+            f"{base}.{name}-{count + 1}" if count else f"{base}.{name}"
+            for name, count in zip(names, again, strict=True)
+        ]
 
 
 def _is_file(path: Path) -> bool:

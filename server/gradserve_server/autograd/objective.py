@@ -201,9 +201,11 @@ class ranked_class_score(_OfLogits):  # noqa: N801
 
     Attributes:
         rank: 0 for the most probable class, 1 for the next.
+        without: Index of a class that is not counted.
     """
 
     rank: int = 0
+    without: int | None = None
 
     @property
     def ranked(self) -> bool:
@@ -212,12 +214,17 @@ class ranked_class_score(_OfLogits):  # noqa: N801
 
     def settled(self, logits: Tensor) -> Objective:
         """Returns the score of the class that has this rank in `logits`."""
-        return class_score(int(logits.sort(descending=True, stable=True).indices[self.rank]))
+        return class_score(int(self._class(logits[None])))
 
     def of(self, logits: Tensor) -> Tensor:
         """Returns the logit of the class of this rank for each row."""
+        return logits.gather(1, self._class(logits)).squeeze(1)
+
+    def _class(self, logits: Tensor) -> Tensor:
         order = logits.detach().sort(dim=1, descending=True, stable=True).indices
-        return logits.gather(1, order[:, self.rank : self.rank + 1]).squeeze(1)
+        if self.without is not None:
+            order = order[order != self.without].view(len(order), -1)
+        return order[:, self.rank : self.rank + 1]
 
 
 @dataclass(frozen=True)

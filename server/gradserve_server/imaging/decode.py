@@ -1,5 +1,6 @@
 """From a file to upright RGB pixels."""
 
+import struct
 import time
 from dataclasses import dataclass
 from io import BytesIO
@@ -14,6 +15,9 @@ from gradserve_server.errors import InvalidInput
 from gradserve_server.imaging.jpeg import MOST_SCANS, scan_count
 
 FORMATS = ("JPEG", "PNG", "WEBP")
+
+_NO_EXIF = (SyntaxError, struct.error, ValueError, TypeError, LookupError)
+"""What Pillow raises of EXIF data that are none: as viewers do, such an image is taken as it lies."""
 
 _ON_ITS_SIDE = range(5, 9)
 """EXIF orientations of images whose rows are a person's columns."""
@@ -90,8 +94,7 @@ def decode_reduced(encoded: bytes, max_pixels: int, seconds: float = inf, least:
             factor = round(max(whole) / max(image.size))
             image.decodermaxblock = BLOCK_BYTES
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
+            upright, turned = _upright(image)
             return Decoded(np.asarray(_flatten(upright)), whole[::-1] if turned else whole, factor)
     except InvalidInput:
         raise
@@ -141,6 +144,15 @@ def _check_scan_count(encoded: bytes) -> None:
             reason="TOO_MANY_SCANS",
             metadata={"count": str(count), "limit": str(MOST_SCANS)},
         )
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Returns an image as its EXIF orientation has it, and whether it lay on its side."""
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _ON_ITS_SIDE
+        return ImageOps.exif_transpose(image), turned
+    except _NO_EXIF:
+        return image, False
 
 
 def _flatten(image: Image.Image) -> Image.Image:

@@ -109,7 +109,7 @@ class OverlayOptions:
             raise InvalidInput(
                 "clip percentiles must be 0 <= lower < upper <= 100, not "
                 f"{self.clip_percent_lowerbound:g} and {self.clip_percent_upperbound:g}",
-                field="clip_percent_lowerbound",
+                field=f"clip_percent_{'upper' if self.clip_percent_upperbound > 100 else 'lower'}bound",
             )
         if not 0 <= self.contour_percent < 100:
             raise InvalidInput(

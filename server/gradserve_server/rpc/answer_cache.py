@@ -1,15 +1,17 @@
 """Answers that were given before. Off unless an operator gives it bytes.
 
-An explanation is a function of the weights and the request, so the same request may have the same answer. Requests that
-ask the same at once are computed once: the first computes, the others wait for it. A request without a seed takes any
-answer, that of an earlier seed too. What others asked shows, in the metadata and in the time an answer takes: operators
-who mind leave it off.
+An explanation is a function of the model, as it was loaded, and the request, so the same request may have the same
+answer. Requests that ask the same at once are computed once: the first computes, the others wait for it. A request
+without a seed takes any answer, that of an earlier seed too. What others asked shows, in the metadata and in the time
+an answer takes: operators who mind leave it off.
 """
 
 import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from itertools import count
+from weakref import WeakKeyDictionary
 
 from gradserve.v1 import explain_pb2
 from gradserve_server.models.model import Model
@@ -78,8 +80,13 @@ class AnswerCache:
         return again
 
 
+_NUMBERS = count()
+_LOADED: WeakKeyDictionary[Model, int] = WeakKeyDictionary()
+"""Numbers of models that were asked. With the same weights labels, layers and preprocessing may be others."""
+
+
 def key_of(request: explain_pb2.ExplainRequest, model: Model) -> bytes:
-    """Returns what an answer depends on: the weights, how they compute, and every field of the request."""
-    digest = hashlib.sha256(f"{model.title}\0{model.version}\0{model.architecture}\0{model.precision}\0".encode())
+    """Returns what an answer depends on: the model as it was loaded, and every field of the request."""
+    digest = hashlib.sha256(f"{_LOADED.setdefault(model, next(_NUMBERS))}\0".encode())
     digest.update(request.SerializeToString(deterministic=True))
     return digest.digest()

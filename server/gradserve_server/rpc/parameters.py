@@ -25,6 +25,9 @@ Parameters = TypeVar("Parameters")
 ReadImage = Callable[[image_pb2.Image], npt.NDArray[np.float32]]
 """Makes an image the model's input, [1, 3, height, width]."""
 
+ELEMENTS = 32
+"""Messages in a field at most, whatever less a method takes."""
+
 CHOICES: Mapping[type, Mapping[str, Any]] = {
     Baseline: {"black": Black, "white": White, "mean": Mean, "blurred": Blurred, "image": Image},
     Transform: {"horizontal_flip": HorizontalFlip, "translation": Translation, "rotation": Rotation},
@@ -81,6 +84,9 @@ def _value(kind: Any, message: Message, descriptor: Any, read_image: ReadImage) 
     given = getattr(message, descriptor.name)
     if descriptor.is_repeated:
         (element, *_) = get_args(kind)
+        if descriptor.message_type is not None and len(given) > ELEMENTS:
+            # Before an image in each is decoded.
+            raise InvalidInput(f"must have at most {ELEMENTS} elements, not {len(given)}", field=descriptor.name)
         if descriptor.message_type is None:
             return tuple(given) or None
         found = []

@@ -36,6 +36,8 @@ DTYPES: dict[int, np.dtype[Any]] = {
     image_pb2.DATA_TYPE_FLOAT64: np.dtype("<f8"),
 }
 BRIEF_BYTES = 4096
+DIMENSIONS = 8
+"""Lengths of a tensor at most: nothing here has more than four."""
 
 
 class Frame(Enum):
@@ -121,8 +123,8 @@ def _explained(request: explain_pb2.ExplainRequest, settings: Settings, least: i
 
 
 def is_brief(request: explain_pb2.ExplainRequest) -> bool:
-    """Returns whether `explain_call` is quick: no parameter is so large that it may be an image."""
-    return sum(part.ByteSize() for part in (*request.methods, *request.targets)) <= BRIEF_BYTES
+    """Returns whether `explain_call` is quick: nothing but the image is so large that it may be one, or many."""
+    return request.ByteSize() - request.image.ByteSize() <= BRIEF_BYTES
 
 
 def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, settings: Settings) -> ExplainCall:
@@ -215,8 +217,19 @@ def check_heatmap_bytes(call: ExplainCall, size: tuple[int, int], settings: Sett
     Raises:
         InvalidInput: It will.
     """
-    if call.frame is Frame.ORIGINAL:
-        count = len(call.methods) * len(call.targets)
+    count = len(call.methods) * len(call.targets)
+    if call.frame is not Frame.ORIGINAL:
+        height, width = call.model.preprocessing.height, call.model.preprocessing.width
+        byte_count = count * height * width * 4
+        if byte_count > settings.heatmap_bytes:
+            raise InvalidInput(
+                f"{count} heatmaps of {width} x {height} would have {byte_count} bytes; at most "
+                f"{settings.heatmap_bytes} are served: ask for less at a time",
+                field="methods",
+                reason="ANSWER_TOO_LARGE",
+                metadata={"bytes": str(byte_count), "max_bytes": str(settings.heatmap_bytes)},
+            )
+    else:
         byte_count = count * prod(size) * 4
         if byte_count > settings.heatmap_bytes:
             most = settings.heatmap_bytes // (4 * count)
@@ -240,6 +253,8 @@ def array(tensor: image_pb2.Tensor, field: str) -> npt.NDArray[Any]:
     dtype = DTYPES.get(tensor.data_type)
     if dtype is None:
         raise InvalidInput("give a known data type", field=f"{field}.data_type")
+    if len(tensor.shape) > DIMENSIONS:
+        raise InvalidInput(f"must have at most {DIMENSIONS} lengths, not {len(tensor.shape)}", field=f"{field}.shape")
     if any(length < 0 for length in tensor.shape):
         raise InvalidInput(f"lengths must not be negative: {list(tensor.shape)}", field=f"{field}.shape")
     expected = prod(tensor.shape) * dtype.itemsize

@@ -196,8 +196,8 @@ class Classes:
         match objective:
             case class_score(index):
                 return index
-            case ranked_class_score(rank):
-                return self.order[rank]
+            case ranked_class_score(rank, without):
+                return [index for index in self.order if index != without][rank]
         raise TypeError(f"{objective} is not a class")
 
 

@@ -173,7 +173,8 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             listed += repository.entries
         if every or request.kind == model_pb2.MODEL_KIND_STYLIZER:
             listed += repository.stylizers
-        start = int(request.page_token) if request.page_token.isascii() and request.page_token.isdigit() else 0
+        token = request.page_token
+        start = int(token) if token.isascii() and token.isdigit() and len(token) < 10 else 0
         if request.page_token and not 0 < start < len(listed):
             raise InvalidInput("give the next_page_token of an answer to the same request", field="page_token")
         stop = start + (request.page_size or PAGE_SIZE)

@@ -84,6 +84,11 @@ def stylize_call(request: stylize_pb2.StylizeRequest, repository: Repository, se
         NotFound: There is no such model or stylizer.
         Unsupported: The model cannot do it.
     """
+    if request.WhichOneof("style") == "optimization":
+        try:
+            settings = settings.within(repository.get(request.optimization.model).limits)
+        except RequestError as error:
+            raise error.within("optimization") from error.__cause__
     steps = min(optional(request.optimization, "step_count") or defaults.STEP_COUNT, settings.steps)
     facts: dict[str, Any] = {
         "seed": seed_of(request),

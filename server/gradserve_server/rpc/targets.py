@@ -39,13 +39,14 @@ def targets(
     Raises:
         InvalidInput: A target does not exist, a method cannot explain it, or there are too many.
     """
+    check_count(len(messages), limit, "targets")
     found: list[Target] = []
     for index, message in enumerate(messages):
         try:
             found += _target(message, methods, model, limit)
         except RequestError as error:
             raise error.within(f"targets[{index}]") from error.__cause__
-    check_count(len(found), limit, "targets")
+        check_count(len(found), limit, "targets")
     return tuple(found) or (_class(ranked_class_score(0)),)
 
 
@@ -90,14 +91,16 @@ def _target(message: explain_pb2.Target, methods: Sequence[Method], model: Model
 def _contrast(message: explain_pb2.Contrast, model: Model) -> Target:
     if model.class_count < 2:
         raise InvalidInput(f"model {model.name!r} has one class; there is none to tell it from", field="contrast")
-    explained = _reference(message, "explained", model) or ranked_class_score(0)
-    against = _reference(message, "against", model) or ranked_class_score(1)
+    given, other = (_reference(message, field, model) for field in ("explained", "against"))
+    # A class is never told from itself, whichever the model holds for the most probable.
+    explained = given or ranked_class_score(0, without=other.index if other else None)
+    against = other or (ranked_class_score(0, without=given.index) if given else ranked_class_score(1))
     if explained == against:
         raise InvalidInput("the class explained and the one to tell it from are the same", field="contrast.against")
     return Target(explained - against, explained, against)
 
 
-def _reference(message: explain_pb2.Contrast, field: str, model: Model) -> Objective | None:
+def _reference(message: explain_pb2.Contrast, field: str, model: Model) -> class_score | None:
     reference: explain_pb2.ClassReference = getattr(message, field)
     try:
         match reference.WhichOneof("reference"):

@@ -26,6 +26,14 @@ def test_a_pil_image_is_sent_as_a_person_sees_it(orientation: int) -> None:
     assert np.array_equal(np.asarray(found), np.asarray(from_image(file.getvalue())))
 
 
+def test_a_pil_image_with_exif_data_that_are_none_is_sent_as_it_lies() -> None:
+    file = BytesIO()
+    PIL.Image.fromarray(data.chelsea()).save(file, "PNG", exif=b"Exif\0\0garbage!")
+    file.seek(0)
+    assert np.array_equal(np.asarray(sent(PIL.Image.open(file))), data.chelsea())
+    assert np.array_equal(np.asarray(from_image(file.getvalue())), data.chelsea())
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "HSV", "YCbCr"])
 def test_a_pil_image_may_be_of_any_mode_that_has_a_picture(mode: str) -> None:
     picture = PIL.Image.fromarray(data.chelsea()).convert("RGB")

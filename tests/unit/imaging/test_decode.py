@@ -68,6 +68,15 @@ def test_the_size_of_a_smaller_one_is_that_of_the_whole_upright(orientation: int
     assert found.pixels.shape[:2] == tuple(-(-length // 2) for length in whole.shape[:2])
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage!", b"Exif\0\0MM\0*", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
+def test_exif_data_that_are_none_leave_an_image_as_it_lies(kind: str, exif: bytes) -> None:
+    file = BytesIO()
+    Image.fromarray(photograph("chelsea")).save(file, kind, exif=exif, dpi=(72, 72), lossless=True)
+    assert decode(file.getvalue(), 10**6).shape == photograph("chelsea").shape
+
+
 def test_grey_and_four_colours_are_decoded_smaller_too() -> None:
     for mode in ("L", "CMYK"):
         file = BytesIO()

@@ -2,12 +2,24 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
+from tests.driving import model_of
+from torch import nn
 
 from gradserve.v1 import explain_pb2
 from gradserve_server.observability.metrics import Metrics
-from gradserve_server.rpc.answer_cache import AnswerCache
+from gradserve_server.rpc.answer_cache import AnswerCache, key_of
+
+
+def test_an_answer_is_of_the_model_as_it_was_loaded() -> None:
+    """With the same weights labels and layers may have changed."""
+    model = model_of(nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), size=8)
+    again = replace(model, labels=("one", "two"))
+    request, other = explain_pb2.ExplainRequest(seed=1), explain_pb2.ExplainRequest(seed=2)
+    assert key_of(request, model) == key_of(request, model)
+    assert len({key_of(request, model), key_of(request, again), key_of(other, model)}) == 3
 
 
 class Computing:

@@ -43,6 +43,16 @@ def test_numbers_are_what_the_caller_wrote() -> None:
         read(rise={"keep_probability": 0.991})
 
 
+def test_images_are_counted_before_they_are_decoded() -> None:
+    def read_image(image: object) -> np.ndarray:
+        raise AssertionError("decoded")
+
+    message = explain_pb2.Method(integrated_gradients={"baselines": [{"image": {"encoded": b"x"}}] * 300})
+    with pytest.raises(InvalidInput, match="at most 32 elements") as caught:
+        method(message, read_image)
+    assert caught.value.field == "integrated_gradients.baselines"
+
+
 @pytest.mark.parametrize(
     ("around", "field"),
     [

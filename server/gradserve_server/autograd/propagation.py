@@ -6,7 +6,7 @@ rule what the operation's own backward does. So any operation can have a rule, r
 nobody needs is not computed, and nothing is written to the model.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -92,7 +92,7 @@ class Propagation(TorchFunctionMode):
         self._sweeps = sweeps
         self._relevance = any(isinstance(rule, Relevance) for sweep in sweeps for _, rule in sweep)
         self._weighs = False
-        self._results = WeakIdKeyDictionary()
+        self._results: MutableMapping[Tensor, tuple[_Call, int]] = WeakIdKeyDictionary()
         self.sweep = 0
 
     @property
@@ -153,7 +153,9 @@ class Propagation(TorchFunctionMode):
 
     def _made(self, tensor: Tensor) -> _Call | None:
         """Returns the convolution or matrix whose result a tensor is, unless it was changed in place since."""
-        call, version = self._results.get(tensor, (None, 0))  # type: ignore[no-untyped-call]  # torch has no types here
+        if tensor not in self._results:
+            return None
+        call, version = self._results[tensor]
         return call if tensor._version == version else None
 
     def __exit__(self, *raised: Any) -> None:

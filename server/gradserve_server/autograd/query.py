@@ -53,10 +53,10 @@ class LinearRule(Enum):
 class Relevance:
     """Layer-wise relevance propagation (Bach et al. 2015).
 
-    What comes out as the gradient of a row is its relevance divided by `nonzero(row)`. The relevance to begin with is
-    each class's part of the objective. Activations pass relevance as it is, and maximum pooling passes it to the
-    maximum; both do so by their quotient of output and input. A batch normalization that reads a convolution is one
-    operation with it.
+    What comes out as the gradient of a row is its relevance divided by the row, or by `nonzero(row)` where the first
+    rule is flat. The relevance to begin with is each class's part of the objective. Activations pass relevance as it
+    is, and maximum pooling passes it to the maximum; both do so by their quotient of output and input. A batch
+    normalization that alone reads a convolution is one operation with it.
 
     Attributes:
         first: The rule of the first operation with weights.

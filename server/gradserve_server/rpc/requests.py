@@ -218,30 +218,26 @@ def check_heatmap_bytes(call: ExplainCall, size: tuple[int, int], settings: Sett
         InvalidInput: It will.
     """
     count = len(call.methods) * len(call.targets)
-    if call.frame is not Frame.ORIGINAL:
-        height, width = call.model.preprocessing.height, call.model.preprocessing.width
-        byte_count = count * height * width * 4
-        if byte_count > settings.heatmap_bytes:
-            raise InvalidInput(
-                f"{count} heatmaps of {width} x {height} would have {byte_count} bytes; at most "
-                f"{settings.heatmap_bytes} are served: ask for less at a time",
-                field="methods",
-                reason="ANSWER_TOO_LARGE",
-                metadata={"bytes": str(byte_count), "max_bytes": str(settings.heatmap_bytes)},
-            )
-    else:
-        byte_count = count * prod(size) * 4
-        if byte_count > settings.heatmap_bytes:
-            most = settings.heatmap_bytes // (4 * count)
-            longest = bisect_right(range(1, max(size)), most, key=lambda side: prod(with_longer_side(size, side)))
-            raise InvalidInput(
-                f"{count} heatmap{'s' * (count > 1)} of {size[0]} x {size[1]} would have {byte_count} bytes; at most "
-                f"{settings.heatmap_bytes} are served: give a max_side_px of up to {longest} (in Python max_side, for "
-                "the command --max-side), or ask for the frame MODEL_INPUT or for less at a time",
-                field="max_side_px",
-                reason="ANSWER_TOO_LARGE",
-                metadata={"bytes": str(byte_count), "max_bytes": str(settings.heatmap_bytes)},
-            )
+    whole = call.frame is Frame.ORIGINAL
+    width, height = size if whole else (call.model.preprocessing.width, call.model.preprocessing.height)
+    byte_count = count * width * height * 4
+    if byte_count <= settings.heatmap_bytes:
+        return
+    better = "ask for less at a time"
+    if whole:
+        most = settings.heatmap_bytes // (4 * count)
+        longest = bisect_right(range(1, max(size)), most, key=lambda side: prod(with_longer_side(size, side)))
+        better = (
+            f"give a max_side_px of up to {longest} (in Python max_side, for the command --max-side), or ask for the "
+            "frame MODEL_INPUT or for less at a time"
+        )
+    raise InvalidInput(
+        f"{count} heatmap{'s' * (count > 1)} of {width} x {height} would have {byte_count} bytes; at most "
+        f"{settings.heatmap_bytes} are served: {better}",
+        field="max_side_px" if whole else "methods",
+        reason="ANSWER_TOO_LARGE",
+        metadata={"bytes": str(byte_count), "max_bytes": str(settings.heatmap_bytes)},
+    )
 
 
 def array(tensor: image_pb2.Tensor, field: str) -> npt.NDArray[Any]:

@@ -23,7 +23,7 @@ from gradserve.results import Explanation, Model, explanations, models
 from gradserve.streams import AsyncStream
 from gradserve.stylization import AsyncStylization
 from gradserve.stylize_requests import LayersLike, StylesLike, stylize_request
-from gradserve.v1 import explain_pb2, explainer_service_pb2_grpc, model_pb2
+from gradserve.v1 import explainer_service_pb2_grpc, model_pb2
 
 
 class Client:
@@ -158,9 +158,7 @@ class Client:
             prediction_count=prediction_count,
             max_side=max_side,
         )
-        with typed_errors():
-            response: explain_pb2.ExplainResponse = await self._stub.Explain(request, **self._terms(timeout))
-        return explanations(response)
+        return explanations(await _answered(self._stub.Explain(request, **self._terms(timeout))))
 
     def explain_stream(
         self,
@@ -206,16 +204,7 @@ class Client:
 
         async def ask(image: ImageT) -> list[Explanation]:
             asked = await asyncio.to_thread(with_image, request, image)
-            call = self._stub.Explain(asked, **self._terms(timeout))
-            try:
-                with typed_errors():
-                    response: explain_pb2.ExplainResponse = await call
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                # Not this task was cancelled, but its call: the client was closed.
-                raise GradserveError(grpc.StatusCode.CANCELLED, "the call was cancelled") from None
+            response = await _answered(self._stub.Explain(asked, **self._terms(timeout)))
             return await asyncio.to_thread(explanations, response)
 
         return streamed_async(ask, images, ordered=ordered, in_flight=at_least_one(in_flight))
@@ -329,8 +318,20 @@ class Client:
         token = ""
         while True:
             request = model_pb2.ListModelsRequest(page_token=token, kind=kind)
-            with typed_errors():
-                response: model_pb2.ListModelsResponse = await self._stub.ListModels(request, **self._terms(timeout))
+            response = await _answered(self._stub.ListModels(request, **self._terms(timeout)))
             found += models(response)
             if not (token := response.next_page_token):
                 return found
+
+
+async def _answered(call: Any) -> Any:
+    """Returns what a call answers; raises the typed error where it fails, or the client is closed meanwhile."""
+    try:
+        with typed_errors():
+            return await call
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # Not this task was cancelled, but its call: the client was closed.
+        raise GradserveError(grpc.StatusCode.CANCELLED, "the call was cancelled") from None

@@ -34,8 +34,9 @@ def channel_options(given: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """Returns the options of a channel: production defaults, over which those given take precedence."""
     defaults = {
         "grpc.service_config": json.dumps(_SERVICE_CONFIG),
-        # Larger requests are sent once and never again; the default of 256 KiB is less than a photograph.
-        "grpc.per_rpc_retry_buffer_size": 64 << 20,
+        # Larger requests are sent once and never again; the default of 256 KiB is less than a photograph, and what is
+        # beyond this a server with its own defaults refuses each time.
+        "grpc.per_rpc_retry_buffer_size": 48 << 20,
         "grpc.max_receive_message_length": -1,
         "grpc.max_send_message_length": -1,
         # A server that was away for a moment is found before the last retry; gRPC's default is a second.

@@ -70,7 +70,7 @@ class GradserveError(Exception):
 
 
 class InvalidRequest(GradserveError):
-    """A field's value can never be served; `field_violations` names it."""
+    """A field's value can never be served, `field_violations` names it; or the request has too many bytes."""
 
 
 class NotFound(GradserveError):
@@ -128,6 +128,10 @@ def _typed(error: Any) -> GradserveError:
     metadata: dict[str, str] = {}
     violations: tuple[FieldViolation, ...] = ()
     status = rpc_status.from_call(error)
+    kind = _TYPES.get(code, GradserveError)
+    if kind is Overloaded and status is None and "larger than max" in (error.details() or ""):
+        # gRPC's own refusal of a message, which has the code of overload, and no details, but never becomes right.
+        kind = InvalidRequest
     for detail in status.details if status is not None else ():
         if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
             info = error_details_pb2.ErrorInfo.FromString(detail.value)
@@ -140,7 +144,7 @@ def _typed(error: Any) -> GradserveError:
             retry_seconds = delay.ToTimedelta().total_seconds()
         elif detail.Is(error_details_pb2.RequestInfo.DESCRIPTOR):
             request_id = error_details_pb2.RequestInfo.FromString(detail.value).request_id
-    return _TYPES.get(code, GradserveError)(
+    return kind(
         code,
         error.details() or code.name,
         reason=reason,

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Collection
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 
 _DESCRIPTOR = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"]
 SERVICE = _DESCRIPTOR.full_name
-MESSAGE_MARGIN = 16 << 20
 LAST_BYTES_SECONDS = 2.0
 # A taken port is an error, not a second server behind the same address.
 _NO_REUSE = ("grpc.so_reuseport", 0)
@@ -88,9 +86,10 @@ class Server:
         self.operations_port = 0
         self.page: Page | None = None
         self._settings = settings
-        # One for each core, because what runs in them is Pillow and numpy, which release the interpreter's lock, and
-        # one that a tenant who has those does not get.
-        threads = 1 + (os.cpu_count() or 1)
+        # One for each core that torch has, because what runs in them is Pillow and numpy, which release the
+        # interpreter's lock, and one that a tenant who has those does not get. Not for each of the machine, of which a
+        # container may have a part.
+        threads = 1 + self.worker.thread_count
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="imaging")
         self._rollout = Rollout(
             lambda spec: asyncio.wrap_future(self.worker.load(spec)),
@@ -230,6 +229,10 @@ class Server:
                 if str(error) != unread:
                     log.error("the models cannot be read, the ones served stay: %s", error)
                 unread = str(error)
+            except Exception:
+                # No mistake in what others write may end the looking.
+                self.metrics.repository_failures.inc()
+                log.exception("the models cannot be read, the ones served stay")
             if self._rollout.repository.models != before:
                 served = self._rollout.repository
                 self.worker.forget((*served.models, *served.stylizers))
@@ -318,12 +321,22 @@ async def serve(settings: Settings, at_once: Callable[[], None]) -> bool:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
-    async with running(settings) as server:
-        ends = [asyncio.ensure_future(event.wait()) for event in (stop, server.failed)]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
-        log.info("draining")
+    server = Server(settings)
+    ends = [asyncio.ensure_future(event.wait()) for event in (stop, server.failed)]
+    starting = asyncio.ensure_future(server.start())
+    try:
+        await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            log.info("draining")
+        else:
+            log.info("stopped while it was starting")
+    finally:
+        for task in (starting, *ends):
+            task.cancel()
+        await asyncio.wait([starting])
+        await server.stop()
     log.info("stopped")
     return not (server.failed.is_set() or server.worker.overdue)
 
@@ -354,12 +367,12 @@ def _bounds(settings: Settings) -> Bounds:
 
 def _options(settings: Settings) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_receive_message_length", settings.image_bytes + MESSAGE_MARGIN),
+        ("grpc.max_receive_message_length", settings.message_bytes),
         ("grpc.max_send_message_length", -1),
         _NO_REUSE,
-        # Callers behind a load balancer reconnect now and then, so that new replicas get their share.
+        # Callers behind a load balancer reconnect now and then, so that new replicas get their share. Calls on the old
+        # connection end as they will: a bound here would cut off streams that take longer.
         ("grpc.max_connection_age_ms", 300_000),
-        ("grpc.max_connection_age_grace_ms", 600_000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 30_000),

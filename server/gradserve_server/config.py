@@ -61,6 +61,13 @@ def _number(least: float = 0.0, most: float = inf) -> Callable[[str], float]:
     return read
 
 
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"must be HOST:PORT, for example 0.0.0.0:9090, not {text!r}")
+    return text
+
+
 def _log_level(text: str) -> str:
     if text.upper() not in LOG_LEVELS:
         raise argparse.ArgumentTypeError(f"must be one of {', '.join(LOG_LEVELS)}, not {text!r}")
@@ -78,7 +85,9 @@ class Settings:
     """How a server serves."""
 
     listen: str = _setting("127.0.0.1:50051", "address of the service, HOST:PORT; port 0 takes a free one")
-    metrics: str = _setting("127.0.0.1:9090", "address of the Prometheus metrics, HOST:PORT; port 0 takes a free one")
+    metrics: str = _setting(
+        "127.0.0.1:9090", "address of the Prometheus metrics, HOST:PORT; port 0 takes a free one", _address
+    )
     operations: str = _setting(
         "", "address of health and channelz in plain text, HOST:PORT, for probes; without it health is with the service"
     )
@@ -108,7 +117,7 @@ class Settings:
     iterative_queue_seconds: float = _setting(
         1800.0, "most work of Maximize and Stylize that may wait, in seconds of the device", _number()
     )
-    tenant_share: float = _setting(0.9, "part of each of the three that one tenant may have, 0..1", _number(0, 1))
+    tenant_share: float = _setting(0.9, "part of each of the three that one tenant may have, 0.01..1", _number(0.01, 1))
     answer_cache_bytes: int = _setting(
         0, "bytes of answers of Explain to keep for the same requests; 0 for none", _whole(0)
     )
@@ -146,13 +155,20 @@ class Settings:
     allow_downloads: bool = _setting(False, "whether torchvision may download weights by name", _truth)
     drain_seconds: float = _setting(30.0, "time for requests in flight to end after SIGTERM, in seconds", _number())
     wedged_seconds: float = _setting(
-        120.0, "how much longer than expected a pass may take before the process gives itself up, in seconds", _number()
+        120.0,
+        "how much longer than expected a pass may take before the process gives itself up, in seconds",
+        _number(1),
     )
     traces: str = _setting(
         "", "collector of traces, OTLP over gRPC, http://HOST:4317; without it none are made (extra `tracing`)"
     )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR", _log_level)
     log_format: str = _setting("text", "text, or json: one object a line", _log_format)
+
+    @property
+    def message_bytes(self) -> int:
+        """Largest request, which gRPC itself refuses beyond it: the largest image, and room for others and the rest."""
+        return self.image_bytes + (16 << 20)
 
     def within(self, limits: Mapping[str, int]) -> "Settings":
         """Returns these settings with lower limits where `limits`, by setting, has them."""

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.conftest import jpeg
-from tests.serving import logged, process, served
+from tests.serving import free_port, logged, process, served
 
 from gradserve import Client, GradserveError, Unavailable
 from gradserve.v1 import explainer_service_pb2_grpc, model_pb2
@@ -46,6 +46,20 @@ def test_sigterm_finishes_what_is_in_flight() -> None:
         assert running.wait(30) == 0
 
 
+def test_sigterm_ends_a_server_that_is_starting() -> None:
+    """Not after all of its models were measured: whoever stops it has other plans."""
+    operations = f"127.0.0.1:{free_port()}"
+    with process("--operations", operations) as running, grpc.insecure_channel(operations) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=SERVICE), wait_for_ready=True, timeout=60)
+        assert answer.status == NOT_SERVING
+        running.send_signal(signal.SIGTERM)
+        _, log = running.communicate(timeout=60)
+    assert "serving on port" not in log
+    assert "stopped while it was starting" in log
+    assert running.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -58,6 +72,9 @@ def test_sigterm_finishes_what_is_in_flight() -> None:
         ("[[model]]\nname = 'x'\n[[model]]\nname = 'x'", ["twice"]),
         ("[[model]]", ["name"]),
         ("", ["[[model]]"]),
+        ("model = 1", ["[[model]] tables", "1"]),
+        ("[[model]]\nname = 'x'\nlimits = { steps = '100' }", ["limit steps", "whole number", "'100'"]),
+        ("[[model]]\nname = 'x'\nlimits = { steps = 0 }", ["limit steps", "1 or more"]),
         ("[[model", ["models.toml"]),
     ],
 )

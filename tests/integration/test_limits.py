@@ -58,6 +58,7 @@ def test_all_are_listed(limited: Server) -> None:
         "interactive_queue_ms": 5000,
         "iterative_queue_ms": 5_000_000,
         "tenant_share_percent": 50,
+        "message_bytes": 17 << 20,
     }
     assert {name: getattr(listed.limits, name) for name in expected} == expected
 

@@ -15,10 +15,14 @@ from gradserve_server.config import ENVIRONMENT_PREFIX, parse_settings
         ("--queue-size", "-1", "must be 1 or more, not -1"),
         ("--queue-size", "many", "must be a whole number, not 'many'"),
         ("--pass-rows", "-2", "must be 0 or more, not -2"),
-        ("--tenant-share", "7", "must be 0 to 1, not 7"),
-        ("--tenant-share", "nan", "must be 0 to 1, not nan"),
+        ("--tenant-share", "7", "must be 0.01 to 1, not 7"),
+        ("--tenant-share", "nan", "must be 0.01 to 1, not nan"),
         ("--decode-seconds", "-0.5", "must be 0 or more, not -0.5"),
         ("--drain-seconds", "soon", "must be a number, not 'soon'"),
+        ("--tenant-share", "0", "must be 0.01 to 1, not 0"),
+        ("--wedged-seconds", "0", "must be 1 or more, not 0"),
+        ("--metrics", "9090", "must be HOST:PORT, for example 0.0.0.0:9090, not '9090'"),
+        ("--metrics", "localhost:http", "must be HOST:PORT, for example 0.0.0.0:9090, not 'localhost:http'"),
         ("--log-level", "LOUD", "must be one of DEBUG, INFO, WARNING, ERROR, not 'LOUD'"),
         ("--log-format", "xml", "must be text or json, not 'xml'"),
     ],
@@ -37,7 +41,7 @@ def test_the_environment_is_read_as_flags_are(monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setenv(f"{ENVIRONMENT_PREFIX}TENANT_SHARE", "2")
     with pytest.raises(SystemExit):
         parse_settings([])
-    assert "argument --tenant-share: must be 0 to 1, not 2" in capsys.readouterr().err
+    assert "argument --tenant-share: must be 0.01 to 1, not 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

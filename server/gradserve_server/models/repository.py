@@ -190,6 +190,8 @@ def read_specs(path: Path, allowed: Allowed) -> tuple[ModelSpec, ...]:
         tables = tomllib.loads(path.read_text(encoding="utf-8")).get("model", [])
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ModelLoadError(f"{path.name}: {one_line(error)}") from error
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ModelLoadError(f"{path.name}: models are [[model]] tables, not {one_line(tables, 50)}")
     specs = tuple(spec_of(table, path.parent, allowed) for table in tables)
     if not specs:
         raise ModelLoadError(f"{path.name} has no [[model]] table")

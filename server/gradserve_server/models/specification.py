@@ -129,6 +129,9 @@ def spec_of(table: Mapping[str, Any], folder: Path, allowed: Allowed) -> ModelSp
         values = {"sha256": EMBEDDED_SHA256} | values
     if unknown := sorted(set(values.get("limits", {})) - set(LIMITS)):
         raise ModelLoadError(f"{title} has an unknown limit {unknown[0]!r}; known: {', '.join(LIMITS)}")
+    for limit, most in values.get("limits", {}).items():
+        if type(most) is not int or most < 1:
+            raise ModelLoadError(f"{title}: limit {limit} must be a whole number of 1 or more, not {most!r}")
     try:
         defaults = default_preprocessing(architecture, values.get("weights"))
         values["preprocessing"] = _preprocessing(values.get("preprocessing", {}), defaults)

@@ -227,10 +227,11 @@ def check_heatmap_bytes(call: ExplainCall, size: tuple[int, int], settings: Sett
     if whole:
         most = settings.heatmap_bytes // (4 * count)
         longest = bisect_right(range(1, max(size)), most, key=lambda side: prod(with_longer_side(size, side)))
-        better = (
-            f"give a max_side_px of up to {longest} (in Python max_side, for the command --max-side), or ask for the "
-            "frame MODEL_INPUT or for less at a time"
-        )
+        if longest:
+            better = (
+                f"give a max_side_px of up to {longest} (in Python max_side, for the command --max-side), or ask for "
+                "the frame MODEL_INPUT or for less at a time"
+            )
     raise InvalidInput(
         f"{count} heatmap{'s' * (count > 1)} of {width} x {height} would have {byte_count} bytes; at most "
         f"{settings.heatmap_bytes} are served: {better}",

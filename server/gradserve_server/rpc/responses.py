@@ -116,6 +116,7 @@ def _limits(settings: Settings) -> model_pb2.Limits:
         interactive_queue_ms=_milliseconds(settings.interactive_queue_seconds),
         iterative_queue_ms=_milliseconds(settings.iterative_queue_seconds),
         tenant_share_percent=round(settings.tenant_share * 100),
+        message_bytes=settings.message_bytes,
     )
 
 

@@ -96,7 +96,9 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             check_rows(rows, self._settings.rows)
             self._worker.admission.weigh(place, self._worker.expected_seconds(call.model, rows))
             pass_rows = self._worker.calibrations[call.model].pass_rows
-            async with self._ahead.places(place.tenant, call.model.title, pass_rows):
+            # As the scheduler has it later: a short one goes before what is left of long ones.
+            turn = time.monotonic() + place.seconds
+            async with self._ahead.places(place.tenant, call.model.title, pass_rows).taken(turn):
                 return await self._explained(request, call, rows, place)
 
     async def _explained(
@@ -154,7 +156,8 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         place = self._place(
             Priority.ITERATIVE,
             time.monotonic() + remaining_seconds(context),
-            ends_early=request.HasField("result_before_deadline"),
+            # A trained network's one pass has no earlier result.
+            ends_early=request.HasField("result_before_deadline") and request.HasField("optimization"),
         )
         with self._worker.admission.place(place):
             call = await self._pool.run(partial(stylize_requests.stylize_call, request, repository, self._settings))

@@ -1,6 +1,7 @@
 """How many rows passes have, and what these cost the device, by what was measured of each model."""
 
-from collections.abc import Container
+import time
+from collections.abc import Callable, Container
 from weakref import WeakKeyDictionary
 
 from gradserve_server.autograd.passes import PassKey
@@ -8,19 +9,25 @@ from gradserve_server.models.model import Model
 from gradserve_server.scheduling.calibration import Calibration
 from gradserve_server.scheduling.lanes import Lanes
 
+RECOVERY_SECONDS = 60.0
+"""So long after memory ran out, passes may have twice the rows again: it may have been somebody else's."""
+
 
 class PassSizes:
     """Sizes and costs of passes.
 
     Args:
         lanes: What runs them.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, lanes: Lanes, clock: Callable[[], float] = time.monotonic) -> None:
         self.calibrations: WeakKeyDictionary[Model, Calibration] = WeakKeyDictionary()
         """By model, once loaded."""
         self._lanes = lanes
-        self._ceilings: dict[PassKey, int] = {}
+        self._clock = clock
+        self._ceilings: dict[PassKey, tuple[int, float]] = {}
+        """Rows that were not too much for the memory, and when that was found out."""
 
     def most_rows(self, key: PassKey) -> int:
         """Returns how many rows are computed at once at most."""
@@ -48,13 +55,21 @@ class PassSizes:
 
     def lower(self, key: PassKey, rows: int) -> None:
         """Notes that so many rows were too much for the memory."""
-        self._ceilings[key] = max(1, rows // 2)
+        # No more than before, where coupled rows had gone beyond it.
+        self._ceilings[key] = min(max(1, rows // 2), self._ceiling(key, rows)), self._clock()
 
     def forget(self, kept: Container[Model]) -> None:
         """Lets go of what is remembered of other models."""
-        self._ceilings = {key: rows for key, rows in self._ceilings.items() if key.model in kept}
+        self._ceilings = {key: found for key, found in self._ceilings.items() if key.model in kept}
 
     def _fitting(self, key: PassKey, rows: int) -> int:
         # A row of four times the pixels takes four times the memory and the time.
         fitting = max(1, min(rows, int(rows / key.relative_size)))
-        return min(fitting, self._ceilings.get(key, fitting))
+        return self._ceiling(key, fitting)
+
+    def _ceiling(self, key: PassKey, rows: int) -> int:
+        """Returns how many of so many rows the memory takes, as far as is known."""
+        if key not in self._ceilings:
+            return rows
+        most, since = self._ceilings[key]
+        return min(rows, int(most * 2 ** min(31, (self._clock() - since) // RECOVERY_SECONDS)))

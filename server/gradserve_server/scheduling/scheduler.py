@@ -20,7 +20,7 @@ that are interrupted between operations have none of the rows for which they wou
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from enum import Enum, auto
@@ -31,7 +31,8 @@ from gradserve_server.autograd.answer import Answer
 from gradserve_server.autograd.computation import Computation, computed
 from gradserve_server.autograd.passes import PassKey
 from gradserve_server.autograd.program import Program, Progress
-from gradserve_server.errors import Expired, RequestError
+from gradserve_server.errors import Expired, Overloaded, RequestError
+from gradserve_server.models.failure import lacks_memory
 from gradserve_server.scheduling.demand import (
     Demand,
     Pass,
@@ -67,7 +68,8 @@ class Scheduler:
 
     Args:
         row_budget: Largest number of rows of a pass with a given key.
-        row_seconds: What a row of a pass with a given key costs the device: the measure of tenants' shares.
+        row_seconds: What a row with one gradient costs the device, in a pass with a given key: the measure of tenants'
+            shares.
         job_seconds: About what all of a job costs the device.
         short_rows: Largest number of rows of a short pass with a given key; None where passes need not be short.
         interrupted: Whether passes with a given key are interrupted between operations.
@@ -196,13 +198,7 @@ class Scheduler:
             else:
                 demand.parts[share.start] = answer
                 demand.answered += share.stop - share.start
-        yield from self._advanced(
-            {
-                run: joined(run.demands)
-                for run in dict.fromkeys(share.demand.run for share in done.shares)
-                if run in self._runs and all(demand.answered == demand.row_count for demand in run.demands)
-            }
-        )
+        yield from self._advanced(self._received(dict.fromkeys(share.demand.run for share in done.shares)))
 
     def abandon(self, error: Exception) -> None:
         """Ends all programs with `error`."""
@@ -237,10 +233,10 @@ class Scheduler:
             if room <= 0 or (demand.couples_rows and demand.row_count > room):
                 continue
             demand.handed_out = min(start + room, demand.row_count)
-            rows = demand.handed_out - start
-            taken += rows
-            self._fairness.give(demand.run.job.tenant, rows * self._row_seconds(key))
-            shares.append(Share(demand, start, demand.handed_out))
+            share = Share(demand, start, demand.handed_out)
+            taken += share.stop - share.start
+            self._fairness.give(demand.run.job.tenant, share.cost_rows * self._row_seconds(key))
+            shares.append(share)
             if taken >= self._row_budget(key):
                 break
         self._note_order(ready, shares)
@@ -342,6 +338,18 @@ class Scheduler:
                 else:
                     received[run] = found
 
+    def _received(self, runs: Iterable[Run]) -> dict[Run, tuple[Any, ...] | None]:
+        """Returns the answers of those that have all of theirs."""
+        received: dict[Run, tuple[Any, ...] | None] = {}
+        for run in runs:
+            if run in self._runs and all(demand.answered == demand.row_count for demand in run.demands):
+                try:
+                    received[run] = joined(run.demands)
+                except Exception as error:
+                    # To join parts takes memory, too.
+                    self._end(run, error)
+        return received
+
     def _stepped(self, run: Run, received: tuple[Any, ...] | None) -> Computation | None:
         """Runs a program until it waits, for answers or for the computation that is returned, or ends."""
         if run not in self._runs:
@@ -374,6 +382,10 @@ class Scheduler:
 
 def deliver(future: "Future[Outcome[Any]]", end: Outcome[Any] | Exception) -> None:
     """Gives a job's end to whoever waits for it, if anybody still does."""
+    if isinstance(end, Exception) and not isinstance(end, RequestError) and lacks_memory(end):
+        log.warning("a program ran out of memory", exc_info=end)
+        message = "what is computed between passes is too large for the memory"
+        end = Overloaded(message, retry_seconds=1.0, reason="MEMORY")
     if not isinstance(end, Outcome) and not isinstance(end, RequestError):
         log.error("a program failed", exc_info=end)
     # Done already: cancelled, or given up for a worker that hangs.

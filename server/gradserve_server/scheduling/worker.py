@@ -117,12 +117,17 @@ class Worker:
     def stop(self) -> None:
         """Refuses new jobs, finishes live ones, ends the thread and waits for it."""
         self._stopping = True
-        # A load in progress asks the worker's thread for its measurements.
+        # A load in progress asks the worker's thread for its measurements, and gets no more of them.
         self._loader.stop()
         self._dispatch.stop()
         # One that hangs is left behind; it ends with the process.
         while self._thread.is_alive() and not self.overdue:
             self._thread.join(timeout=0.1)
+
+    @property
+    def thread_count(self) -> int:
+        """Number of threads that torch has for an operation: as a rule the cores of the process."""
+        return _THREADS
 
     @property
     def alive(self) -> bool:
@@ -224,6 +229,8 @@ class Worker:
 
     def _measured(self, measurement: Callable[[], Result]) -> Result:
         """Runs a measurement in the worker's thread, between two passes."""
+        if self._stopping:
+            raise Unavailable("the server is stopping")
         future = self._dispatch.between_passes(measurement)
         while True:
             try:

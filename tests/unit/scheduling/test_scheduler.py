@@ -12,7 +12,8 @@ from gradserve_server.autograd.passes import run
 from gradserve_server.autograd.program import Progress, ask
 from gradserve_server.autograd.query import Query
 from gradserve_server.errors import Expired, InvalidInput, Overloaded
-from gradserve_server.scheduling.demand import PATIENCE
+from gradserve_server.scheduling import scheduler as module
+from gradserve_server.scheduling.demand import PATIENCE, joined
 from gradserve_server.scheduling.isolation import run_isolated
 from gradserve_server.scheduling.job import Job, Priority
 from gradserve_server.scheduling.scheduler import Scheduler
@@ -134,6 +135,29 @@ def test_what_a_large_model_costs_counts_for_its_tenant(model, other) -> None:
         harness.step()
     assert sum(future.done() for future in dear) == 3
     assert sum(future.done() for future in cheap) == 9
+
+
+def test_gradients_of_many_classes_count_for_who_asks_for_them(model) -> None:
+    """Rows are not what the device takes: two classes of one image cost a forward and two ways back."""
+
+    def of_two_classes():
+        image = rows()
+        yield tuple(Query(image, class_score(index)) for index in (0, 1))
+
+    def of_none():
+        yield from ask(Query(rows(), logits=True))
+
+    harness = Harness(budget=1)
+    added = {
+        tenant: [harness.add(model, program(), tenant=tenant) for _ in range(40)]
+        for tenant, program in (("two", of_two_classes), ("one", once), ("none", of_none))
+    }
+    for _ in range(40):
+        harness.step()
+    done = {tenant: sum(future.done() for future in futures) for tenant, futures in added.items()}
+    shares = {"two": 5 / 3, "one": 1.0, "none": 1 / 3}
+    costs = [done[tenant] * cost for tenant, cost in shares.items()]
+    assert max(costs) - min(costs) < 2
 
 
 def test_a_big_query_takes_turns_with_small_ones(model) -> None:
@@ -271,6 +295,26 @@ def test_a_pass_out_of_memory_is_halved(model) -> None:
     assert futures[1].result()
     assert lowered[0] == 8
     assert max(size for size in sizes if size <= 3) == 3
+
+
+def test_a_program_that_runs_out_of_memory_between_passes_fails_alone_and_as_overload(model) -> None:
+    driven = drive(model, once(), failing(torch.OutOfMemoryError("CUDA out of memory")))
+    assert driven.futures[0].result().result.isfinite().all()
+    error = driven.futures[1].exception()
+    assert isinstance(error, Overloaded)
+    assert error.reason == "MEMORY"
+
+
+def test_answers_that_cannot_be_joined_end_their_program_and_no_other(model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(demands):
+        if demands[0].row_count == 7:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return joined(demands)
+
+    monkeypatch.setattr(module, "joined", no_memory)
+    driven = drive(model, once(7), once(2))
+    assert isinstance(driven.futures[0].exception(), Overloaded)
+    assert driven.futures[1].result().result.isfinite().all()
 
 
 def test_a_row_too_large_for_the_memory_is_refused(model) -> None:

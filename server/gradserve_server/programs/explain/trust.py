@@ -133,16 +133,17 @@ def report(
     values = attribution.values
     # A unit at one position stays there, and sees something else of an image that moved.
     transforms = () if isinstance(subject.target, neuron) else options.transforms
+    *seeds, perturbing = _seeds(subject.seed, len(transforms) + 1)
     checks: list[Program[Any]] = [
         _consistency(replace(subject, seed=seed), method, values, item)
-        for item, seed in zip(transforms, _seeds(subject.seed, len(transforms)), strict=True)
+        for item, seed in zip(transforms, seeds, strict=True)
     ]
     curves = bool(options.step_count) and isinstance(subject.target, class_score)
     samples = options.sample_count
     checks.append(_curve(subject, values, options.step_count, insertion=True) if curves else _nothing())
     checks.append(_curve(subject, values, options.step_count, insertion=False) if curves else _nothing())
     checks.append(_sensitivity_max(subject, method, values, samples) if samples else _nothing())
-    checks.append(_infidelity(subject, values, samples) if samples else _nothing())
+    checks.append(_infidelity(replace(subject, seed=perturbing), values, samples) if samples else _nothing())
     *consistencies, insertion, deletion, sensitivity, infidelity = yield from together(*checks, rows=AT_ONCE)
     verdict, summary = judge(int(logits.argmax()), consistencies)
     error = attribution.approximation_error
@@ -175,7 +176,7 @@ def judge(predicted: int, consistencies: Sequence[Consistency]) -> tuple[Verdict
 
 
 def _seeds(seed: int, count: int) -> list[int]:
-    """Returns seeds drawn from one: with the image's own, the noise of a random method's maps would be alike, too."""
+    """Returns seeds drawn from one: the image's own would make the noise of a random method's map once more."""
     seeds: list[int] = torch.randint(2**62, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
     return seeds
 

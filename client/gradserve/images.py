@@ -78,6 +78,9 @@ def from_image(image: ImageLike) -> PIL.Image.Image:
     if not isinstance(image, PIL.Image.Image):
         image = PIL.Image.open(BytesIO(to_message(image).encoded))
     upright = _upright(image)
+    if upright.mode.startswith("I"):
+        # Sixteen bits, which Pillow clips instead of scaling them.
+        upright = PIL.Image.fromarray((np.clip(np.asarray(upright), 0, 65535) // 256).astype(np.uint8))
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         white = PIL.Image.new("RGBA", upright.size, "white")

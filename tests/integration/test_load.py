@@ -37,5 +37,5 @@ def test_rates_one_after_another_with_a_plot(
 
 def test_what_fails_is_counted_by_code(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.jpg").write_bytes(b"no image")
-    assert main(["--address", address, "load", str(tmp_path / "x.jpg"), "--rate", "10", "--seconds", "0.3"]) == 0
+    assert main(["--address", address, "load", str(tmp_path / "x.jpg"), "--rate", "10", "--seconds", "0.3"]) == 1
     assert capsys.readouterr().out.splitlines()[-1].endswith("3 INVALID_ARGUMENT")

@@ -32,6 +32,19 @@ def test_a_malicious_checkpoint_is_not_converted(tmp_path: Path, capsys: pytest.
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pth"]
 
 
+def test_a_stylizer_that_would_keep_the_server_from_starting_fails_the_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    catalogue = tmp_path / "models.toml"
+    for table, words in (
+        ("name = 'waves'\nweights = 'nowhere.safetensors'", "nowhere.safetensors"),
+        ("name = 'efficientnet_lite0'\nweights = 'nowhere.safetensors'", "rename one"),
+    ):
+        catalogue.write_text(f"[[model]]\nname = 'efficientnet_lite0'\n[[stylizer]]\n{table}")
+        assert main(["check-model", str(catalogue)]) == 1
+        assert words in capsys.readouterr().out
+
+
 def test_a_table_says_what_would_be_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(tmp_path / "net" / "config.toml", CONFIG)
     put(tmp_path / "net" / "labels.txt", "cat\ncup\nperson\nrocket\n")

@@ -1,7 +1,7 @@
 """Where a command saves explanations: a file for one image, a folder for several."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,21 @@ from gradserve.comparison import compare
 from gradserve.results import Explanation
 
 _SIGNS = re.compile(r"\W+")
+
+
+def check_files(endings: Mapping[str, Path | None]) -> None:
+    """Checks, before anything is computed, that what comes of it can be saved as pictures: by option, where to.
+
+    Raises:
+        click.UsageError: A file's name has no ending of a picture, or its folder is not there.
+    """
+    for option, path in endings.items():
+        if path is None:
+            continue
+        if path.suffix.lower() not in PIL.Image.registered_extensions():
+            raise click.UsageError(f"{option}: no picture's name ends with {path.suffix!r}: give OUT.png")
+        if not path.parent.is_dir():
+            raise click.UsageError(f"{option}: there is no folder {str(path.parent)!r}")
 
 
 @dataclass(frozen=True)

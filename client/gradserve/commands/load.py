@@ -58,7 +58,7 @@ def load(
     retry: bool,
     plot: Path | None,
     json_lines: bool,
-) -> None:
+) -> int:
     """Measure what a server makes of so many requests a second. IMAGES are asked about in turn."""
     with connection.client() as client:
         client.wait_ready(connection.timeout)
@@ -86,6 +86,8 @@ def load(
     if plot:
         draw(measured, plot)
         click.echo(f"plot: {plot}", err=json_lines)
+    # Refusals are what may be measured; where there is nothing else, something is wrong.
+    return 0 if any(call.code == "OK" for calls in measured for call in calls) else 1
 
 
 async def _measure(

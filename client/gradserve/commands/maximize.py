@@ -10,6 +10,7 @@ import PIL.Image
 from gradserve import objectives
 from gradserve.commands.arguments import FILE, as_json, class_name, fraction, model, parameters, seed, unit
 from gradserve.commands.connection import Connection
+from gradserve.commands.destinations import check_files
 from gradserve.commands.progress_bars import follow
 from gradserve.maximization import MaximizeResult
 from gradserve.maximize_requests import ATTACKS
@@ -63,6 +64,7 @@ def maximize(
         parts.setdefault("preview_interval_steps", max(1, (steps or FRAME_COUNT) // FRAME_COUNT))
     if change and image is None:
         raise click.UsageError("--change is what became of a given image: give IMAGE")
+    check_files({"--output": output, "--change": change, "--gif": gif})
     wanted = _objective(target, channel, layer, attacks=preset in ATTACKS)
     frames: list[PIL.Image.Image] = []
 

@@ -8,6 +8,7 @@ import click
 
 from gradserve.commands.arguments import FILE, as_json, model, parameters, seed, weighted_image
 from gradserve.commands.connection import Connection
+from gradserve.commands.destinations import check_files
 from gradserve.commands.progress_bars import follow
 
 
@@ -47,6 +48,7 @@ def stylize(
     json_lines: bool,
 ) -> None:
     """Make an image with the content of CONTENT and the style of others."""
+    check_files({"--output": output})
     with connection.client() as client:
         styles: Any = list(style) or None
         running = client.stylize(

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from gradserve_server.models.loading import load
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import read_listings
 from gradserve_server.models.specification import Allowed
+from gradserve_server.models.stylizer import StylizerSpec, load_stylizer, read_stylizer_specs
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.rpc.support import refusal
 
@@ -41,13 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks; returns 1 if anything would not be served."""
-    good = True
+    good, names = True, set[str]()
     try:
         for listing in _listings(arguments.path, Allowed(arguments.allow_python_models, arguments.allow_downloads)):
             if listing.error:
                 good = _print_table(listing.name, [("FAILED", listing.error)])
             for candidate in listing.candidates:
                 good &= _check(candidate, arguments)
+            names.add(listing.name)
+        for spec in read_stylizer_specs(arguments.path) if arguments.path.is_file() else ():
+            good &= _check_stylizer(spec, names, arguments.device)
     except ModelLoadError as error:
         print(f"gradserve-server: {error}", file=sys.stderr)
         return 1
@@ -72,6 +76,17 @@ def _check(candidate: Candidate, arguments: argparse.Namespace) -> bool:
     except ModelLoadError as error:
         return _print_table(title, [("FAILED", str(error))])
     return _print_table(title, rows)
+
+
+def _check_stylizer(spec: StylizerSpec, names: Container[str], device: str) -> bool:
+    try:
+        if spec.name in names:
+            raise ModelLoadError("it is the name of a model, too: rename one")
+        model = load_stylizer(spec, device_of(device))
+    except ModelLoadError as error:
+        return _print_table(f"stylizer {spec.name}", [("FAILED", str(error))])
+    pinned = "pinned" if spec.sha256 else "not pinned"
+    return _print_table(f"stylizer {spec.name}", [("sha256", f"{model.version} ({pinned})")])
 
 
 def _rows(model: Model, candidate: Candidate, layers: bool) -> Iterator[Row]:

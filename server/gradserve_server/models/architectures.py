@@ -61,6 +61,9 @@ def build(architecture: str, class_count: int, options: Mapping[str, Any]) -> nn
             case "embedded":
                 module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
             case "torchvision":
+                if name in ("googlenet", "inception_v3"):
+                    # As torchvision has it with its own weights, which saw pixels in -1..1: what differs is no entry.
+                    given = {"transform_input": True, **given}
                 module = torchvision.models.get_model(name, weights=None, **given)
             case "timm":
                 module = timm.create_model(name, pretrained=False, **given)

@@ -127,7 +127,12 @@ def _candidate(folder: Path, number: int, table: Mapping[str, Any], allowed: All
             near = ", ".join(nearest(unknown[0], (*SETTINGS, "versions")))
             raise ModelLoadError(f"unknown setting {unknown[0]!r}; nearest: {near or 'none'}")
         if isinstance(values.get("sha256"), dict):
-            values["sha256"] = values["sha256"].get(str(number), "")
+            if str(number) not in values["sha256"]:
+                # Who pins versions wants none that nobody looked at.
+                raise ModelLoadError(
+                    f"sha256 names no version {number}: add it, or leave the version out of the folder"
+                )
+            values["sha256"] = values["sha256"][str(number)]
         if "weights" not in values and (files := list(_weights(folder / str(number)))):
             values["weights"] = files[0]
         elif str(values.get("weights", "")).endswith(WEIGHTS_SUFFIXES):

@@ -13,13 +13,13 @@ def imagenet_labels() -> tuple[str, ...]:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Returns the labels in a UTF-8 file, one a line, by class index.
+    """Returns the labels in a UTF-8 file, with or without a byte-order mark, one a line, by class index.
 
     Raises:
         ModelLoadError: There is no such file, or it is no text.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ModelLoadError(f"labels {path.name}: {one_line(reason)}") from error

@@ -180,7 +180,8 @@ class Rollout:
 
         entries = tuple(self._slots[key].entry for key in sorted(self._slots, key=rank))
         self.repository = Repository(entries, self.stylizers, self._used)
-        models = (*self.repository.models, *self.stylizers)
+        # Stylizers are there at once: while no model is, nothing is served.
+        models = (*self.repository.models, *self.stylizers) if self.repository.models else ()
         self._metrics.show_models(
             states=[(entry.spec.name, str(entry.spec.number), entry.state.value) for entry in entries],
             infos=[(model.name, model.version, model.precision) for model in models],

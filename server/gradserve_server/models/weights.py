@@ -6,6 +6,7 @@ A file is read into memory once: what is hashed is what is loaded, whatever happ
 import hashlib
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -112,6 +113,9 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], name: str, architecture
     Raises:
         ModelLoadError: Entries are missing, unknown, of another shape, or of a type that no network computes with.
     """
+    if architecture.startswith("torchvision:densenet"):
+        # torchvision's files are of an older writing of it, in which modules had names with a dot.
+        state = {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", key): state[key] for key in state}
     expected = module.state_dict()
     missing = [entry for entry in expected if entry not in state and not entry.endswith("num_batches_tracked")]
     unknown = [entry for entry in state if entry not in expected]

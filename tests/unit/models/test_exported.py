@@ -161,8 +161,11 @@ def test_what_pytorch_would_run_is_refused_and_does_not_run(program: bytes, tmp_
     def expression(parsed: Any) -> None:
         parsed["graph_module"]["graph"]["tensor_values"]["x"]["sizes"][0]["as_expr"]["expr_str"] = touch
 
-    def target(parsed: Any) -> None:
-        parsed["graph_module"]["graph"]["nodes"][0]["target"] = "torch.os.system"
+    def calling(operator: str) -> Callable[[Any], None]:
+        def change(parsed: Any) -> None:
+            parsed["graph_module"]["graph"]["nodes"][0]["target"] = operator
+
+        return change
 
     def weight(parsed: Any) -> None:
         next(iter(parsed["config"].values()))["use_pickle"] = True
@@ -170,7 +173,16 @@ def test_what_pytorch_would_run_is_refused_and_does_not_run(program: bytes, tmp_
     for content, words in (
         (rewritten(program, inputs), "sample inputs"),
         (edited(program, "models/model.json", expression), "no arithmetic"),
-        (edited(program, "models/model.json", target), "torch.os.system"),
+        (edited(program, "models/model.json", calling("torch.os.system")), "torch.os.system"),
+        # Operators of ATen, too, but of files, and of the state of the thread.
+        *(
+            (edited(program, "models/model.json", calling(operator)), operator)
+            for operator in (
+                "torch.ops.aten.from_file.default",
+                "torch.ops.aten.save.default",
+                "torch.ops.aten.set_grad_enabled.default",
+            )
+        ),
         (edited(program, "data/weights/model_weights_config.json", weight), "pickle"),
         (rewritten(program, lambda _, content: content, {"data/constants/custom_obj_0": pickled}), "custom_obj_0"),
         (rewritten(program, lambda _, content: content, {"data/aotinductor/model/x.so": b""}), "aotinductor"),

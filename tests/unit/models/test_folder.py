@@ -103,6 +103,13 @@ def test_a_mistake_is_said_in_one_line_and_is_that_models_alone(tmp_path: Path, 
         assert word in error
 
 
+def test_versions_that_are_pinned_let_no_other_in(tmp_path: Path) -> None:
+    text = "architecture = 'torchvision:resnet18'\nversions = [1, 2]\nsha256 = { 1 = 'ab' }"
+    second, first = listing(tmp_path, text).candidates
+    assert "sha256 names no version 2" in second.error
+    assert (first.error, first.spec.sha256) == ("", "ab")
+
+
 def test_a_volume_that_is_not_mounted_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="mounted"):
         read_folder(tmp_path, ALLOWED)

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,13 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save
 from tests.conftest import jpeg
 from tests.repository import SIZE, network, put
 from torch import nn
 
+from gradserve_server.models.architectures import build
 from gradserve_server.models.loading import ModelLoadError, ModelSpec, load
 from gradserve_server.models.preprocessing import Preprocessing
+from gradserve_server.models.weights import fill
 
 CPU = torch.device("cpu")
 SPEC = ModelSpec(
@@ -113,6 +117,26 @@ def test_what_does_not_fit_says_what(tmp_path: Path) -> None:
     assert "quantised" in refused(spec(tmp_path, "weights.safetensors", save(quantised)))
     half = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     assert load(spec(tmp_path, "weights.safetensors", save(half)), CPU).precision == "float32"
+
+
+def test_densenets_are_read_as_torchvision_wrote_them_and_as_it_has_them(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = torchvision.models.densenet121(weights=None, num_classes=3).eval()
+    older = {
+        re.sub(r"(norm|relu|conv)([12])\.", r"\1.\2.", name): value for name, value in network.state_dict().items()
+    }
+    assert older.keys() != network.state_dict().keys()
+    for state in (older, network.state_dict()):
+        made = torchvision.models.densenet121(weights=None, num_classes=3)
+        fill(made, state, "net", "torchvision:densenet121")
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in made.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_of_pixels_between_minus_one_and_one_get_them(name: str) -> None:
+    """torchvision sees to that only where it loads the weights itself."""
+    assert build(f"torchvision:{name}", 3, {"init_weights": False}).transform_input
+    assert not build(f"torchvision:{name}", 3, {"init_weights": False, "transform_input": False}).transform_input
 
 
 def test_a_torchscript_program_is_refused(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_mistakes(address: str, image: Path, folder: Path, tmp_path: Path) -> No
         (["explian"], 2, "explain"),
         (["maximize", "--epsilon", "4/0", "--class", "1"], 2, "4/255"),
         # Before anything is computed, of which nothing could be saved.
-        (["maximize", "--class", "1", "--output", str(tmp_path / "out.png"), "--gif", "way.film"], 2, "--gif: no picture"),
+        (["maximize", "--class", "1", "--gif", "way.film"], 2, "--gif: no picture"),
         (["stylize", str(image), "--style", str(image), "--output", "nowhere/out.png"], 2, "no folder 'nowhere'"),
         (["load", str(image), "--rate", "5,x"], 2, "5,10,20"),
     ):

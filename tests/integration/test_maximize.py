@@ -153,6 +153,8 @@ def test_a_dream_keeps_the_size_of_its_photograph(client: Client) -> None:
         ({"class_index": 0, "octave_count": 0}, "octaves.count"),
         ({"class_index": 0, "octave_scale": 1.0}, "octaves.scale"),
         ({"class_index": 0, "pad_px": -1}, "robustness.pad_px"),
+        ({"class_index": 0, "size": (16, 16384), "pad_px": 16384}, "robustness.pad_px"),
+        ({"class_index": 0, "scales": [1.0] * 100_000}, "robustness.scales"),
         ({"class_index": 0, "jitter_px": 65}, "robustness.jitter_px"),
         ({"class_index": 0, "scales": [1.0, 0.1]}, "robustness.scales[1]"),
         ({"class_index": 0, "degrees": [float("inf")]}, "robustness.degrees[0]"),

@@ -6,6 +6,7 @@ All channels have gRPC's own options, under which the transport would hold megab
 import asyncio
 import ctypes
 import gc
+import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -197,9 +198,13 @@ def test_memory_stays_flat(pause: Pause) -> None:
     backlog = pause.frames_made * FRAME_BYTES
     assert backlog > 10 << 20, "nothing to see"
     assert pause.growth < backlog / 2
-    ballast, before = np.ones(4 << 20, np.uint8), used_bytes()
-    del ballast
-    assert before - used_bytes() == pytest.approx(4 << 20, rel=0.5), "the measure sees what is held"
+    seen = []
+    for _ in range(5):
+        ballast, before = np.ones(4 << 20, np.uint8), used_bytes()
+        del ballast
+        seen.append(before - used_bytes())
+    # Meanwhile the server, in this process, may let go of a pass's memory, once.
+    assert statistics.median(seen) == pytest.approx(4 << 20, rel=0.5), "the measure sees what is held"
 
 
 def test_the_bare_stub_gets_what_the_transport_kept_and_then_the_newest(pause: Pause) -> None:

@@ -338,6 +338,9 @@ class TestTrainedNetworks:
             client.stylize(CAT, stylizer="stained_glass", size=20_000).result()
         assert caught.value.field_violations[0].field == "size_px"
         assert "24000000" in str(caught.value)
+        # From its size alone: made, it would have gigabytes.
+        with pytest.raises(InvalidRequest, match="32768 x 32768"):
+            client.stylize(PIXELS[:16, :16], stylizer="stained_glass", size=32_768).result()
 
     def test_an_unknown_one_is_not_found_and_the_nearest_is_named(self, client: Client) -> None:
         with pytest.raises(NotFound) as caught:

@@ -40,6 +40,9 @@ def recipe_of(
         InvalidInput: A part is out of its range, or parts do not go together.
         Unsupported: The model cannot do it.
     """
+    for name in ("scales", "degrees"):
+        # Before they are copied.
+        check_count(len(getattr(request.robustness, name)), MOST_CHOICES, f"robustness.{name}")
     constraint = _constraint(request)
     steps: int | None = optional(request, "step_count")
     if steps is not None:
@@ -74,7 +77,6 @@ def _check_recipe(made: Recipe) -> None:
         ("scales", robustness.scales, 0.5, 2.0),
         ("degrees", robustness.degrees, -360.0, 360.0),
     ):
-        check_count(len(choices), MOST_CHOICES, f"robustness.{name}")
         for index, choice in enumerate(choices):
             in_range(choice, low, high, f"robustness.{name}[{index}]")
     in_range(regularization.l2_decay, 0, 1, "regularization.l2_decay")

@@ -1,6 +1,7 @@
 """From a Maximize request to the program's task. All that can be wrong with it is found here, before any work."""
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ from gradserve_server.rpc.requests import image_decoded, seed_of
 from gradserve_server.rpc.targets import check_count
 
 SHORTEST_SIDE = 16
+MOST_FRAMED = 4
+"""How many times the pixels of images, at most, images with their frames have."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,16 @@ def check_size(size: tuple[int, int], count: int, parts: Recipe, settings: Setti
         )
     for name in ("pad_px", "jitter_px"):
         in_range(getattr(parts.robustness, name), 0, max(size), f"robustness.{name}")
+    framed = count * prod(side + 2 * parts.robustness.pad_px for side in size)
+    most = MOST_FRAMED * settings.maximize_pixels
+    if framed > most:
+        raise InvalidInput(
+            f"with their frames the images would have {framed} pixels; at most {most} are served: "
+            "give a narrower frame or a smaller size",
+            field="robustness.pad_px",
+            reason="IMAGE_TOO_LARGE",
+            metadata={"pixels": str(framed), "max_pixels": str(most)},
+        )
 
 
 def _size(request: maximize_pb2.MaximizeRequest, settings: Settings) -> tuple[int, int] | None:

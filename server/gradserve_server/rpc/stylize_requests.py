@@ -117,14 +117,23 @@ def _content(
         request: The request.
         longest: Pixels of the longer side at most.
         settings: The limits.
-        most: Pixels in all at most, where no size was asked for.
+        most: Pixels in all at most.
         shortest: Pixels of the shorter side at the least.
     """
     if request.HasField("size_px"):
         in_range(request.size_px, SHORTEST_SIDE, longest, "size_px")
     pixels = _read(request.content, "content", settings)
     if request.HasField("size_px"):
-        return _resized(pixels, with_longer_side(_size(pixels), request.size_px), "size_px", shortest)
+        asked = height, width = with_longer_side(_size(pixels), request.size_px)
+        if width * height > most:
+            raise InvalidInput(
+                f"the picture would have {width} x {height} pixels; at most {most:.0f} in all are served: give a "
+                "smaller `size_px`",
+                field="size_px",
+                reason="IMAGE_TOO_LARGE",
+                metadata={"pixels": str(width * height), "max_pixels": f"{most:.0f}"},
+            )
+        return _resized(pixels, asked, "size_px", shortest)
     size = _size(pixels)
     served = size if max(size) <= longest else with_longer_side(size, longest)
     return _resized(pixels, within_pixels(served, most), "content", shortest)
@@ -141,15 +150,6 @@ def _feed_forward(
     except RequestError as error:
         raise error.within("feed_forward") from error.__cause__
     content = _content(request, LONGEST_SIDE, settings, most=settings.stylizer_pixels)
-    height, width = content.shape[:2]
-    if height * width > settings.stylizer_pixels:
-        raise InvalidInput(
-            f"the picture would have {width} x {height} pixels; at most {settings.stylizer_pixels} in all are served: "
-            "give a smaller `size_px`",
-            field="size_px" if request.HasField("size_px") else "content",
-            reason="IMAGE_TOO_LARGE",
-            metadata={"pixels": str(height * width), "max_pixels": str(settings.stylizer_pixels)},
-        )
     return stylizer, (_rows(content),)
 
 

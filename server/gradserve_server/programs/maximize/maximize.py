@@ -160,8 +160,9 @@ def _ascend(
         redirects = len(values) < recipe.redirected_relu_step_count and task.rule is ActivationRule.STANDARD
         rule = ActivationRule.REDIRECTED if redirects else task.rule
         answer = yield from ask(Query(rows, objective, rule=rule))
-        # Of one image without asking the device, eight times a step where eight ascents are at it.
-        value = answer.value[0] if len(base) == 1 else answer.value.mean()
+        # Of one image without asking the device, eight times a step where eight ascents are at it; and a copy, because
+        # a unit's value is a view of all that its layer returned, which would be kept for each step.
+        value = answer.value[0].clone() if len(base) == 1 else answer.value.mean()
         values.append(value)
 
         ascend = Ascend(look, recipe.optimizer, recipe.regularization.due(step), recipe.constraint)

@@ -123,15 +123,15 @@ def frequency_scale(height: int, width: int) -> Tensor:
     return scale
 
 
-# What follows is kept: each copy to a GPU would wait for all that the GPU has to do.
+# What follows is kept, of a few sizes: each copy to a GPU would wait for all that the GPU has to do.
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _scale(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return frequency_scale(height, width).to(device, dtype)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def _twice_scale(height: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Returns the scale, twice where a coefficient stands for its conjugate as well: all columns but those that are
     their own mirror.

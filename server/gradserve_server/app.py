@@ -17,7 +17,7 @@ from prometheus_client import disable_created_metrics, start_http_server
 
 from gradserve.v1 import explainer_service_pb2, explainer_service_pb2_grpc
 from gradserve_server.config import Settings
-from gradserve_server.errors import Misconfigured, Unavailable
+from gradserve_server.errors import Misconfigured, Unavailable, nearest
 from gradserve_server.models.failure import ModelLoadError
 from gradserve_server.models.folder import Listing
 from gradserve_server.models.model import Model
@@ -137,6 +137,10 @@ class Server:
         stylizers = read_stylizer_specs(settings.models)
         if twice := {listing.name for listing in listings} & {spec.name for spec in stylizers}:
             raise ModelLoadError(f"{min(twice)!r} is the name of a model and of a stylizer: rename one")
+        names = [listing.name for listing in listings]
+        if settings.default_model and settings.default_model not in names:
+            near = ", ".join(nearest(settings.default_model, names))
+            raise ModelLoadError(f"default_model {settings.default_model!r} is no model; nearest: {near}")
         self.worker.start()
         self._tasks.append(asyncio.create_task(self._watch()))
         await self._health.start()
@@ -159,7 +163,7 @@ class Server:
         if (failures := self._rollout.failures) and (single or not self._rollout.repository.models):
             raise ModelLoadError(failures[0])
         self._log_models()
-        if settings.models is not None and settings.poll_seconds > 0:
+        if settings.models is not None and (settings.poll_seconds > 0 or settings.model_bytes > 0):
             self._tasks.append(asyncio.create_task(self._follow()))
         self._ready = True
         if self.page is not None:
@@ -216,12 +220,13 @@ class Server:
         loop, unread = asyncio.get_running_loop(), ""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._asked.wait(), self._settings.poll_seconds)
+                await asyncio.wait_for(self._asked.wait(), self._settings.poll_seconds or None)
             self._asked.clear()
-            await self._rollout.restore()
             before = self._rollout.repository.models
+            await self._rollout.restore()
             try:
-                await self._rollout.update(await loop.run_in_executor(self._pool, self._read))
+                if self._settings.poll_seconds > 0:
+                    await self._rollout.update(await loop.run_in_executor(self._pool, self._read))
                 unread = ""
             except ModelLoadError as error:
                 # What is served is served on: a volume may be gone for a moment.

@@ -29,16 +29,17 @@ def _truth(text: str | bool) -> bool:
     raise argparse.ArgumentTypeError(f"must be true or false, not {text!r}")
 
 
-def _whole(least: int) -> Callable[[str], int]:
-    """Returns what reads a whole number that is no less."""
+def _whole(least: int, most: float = inf) -> Callable[[str], int]:
+    """Returns what reads a whole number in this range."""
 
     def read(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be {least} or more, not {value}")
+        if not least <= value <= most:
+            bounds = f"{least} or more" if most == inf else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"must be {bounds}, not {value}")
         return value
 
     return read
@@ -68,6 +69,10 @@ def _address(text: str) -> str:
     return text
 
 
+def _optional_address(text: str) -> str:
+    return _address(text) if text else ""
+
+
 def _log_level(text: str) -> str:
     if text.upper() not in LOG_LEVELS:
         raise argparse.ArgumentTypeError(f"must be one of {', '.join(LOG_LEVELS)}, not {text!r}")
@@ -84,12 +89,14 @@ def _log_format(text: str) -> str:
 class Settings:
     """How a server serves."""
 
-    listen: str = _setting("127.0.0.1:50051", "address of the service, HOST:PORT; port 0 takes a free one")
+    listen: str = _setting("127.0.0.1:50051", "address of the service, HOST:PORT; port 0 takes a free one", _address)
     metrics: str = _setting(
         "127.0.0.1:9090", "address of the Prometheus metrics, HOST:PORT; port 0 takes a free one", _address
     )
     operations: str = _setting(
-        "", "address of health and channelz in plain text, HOST:PORT, for probes; without it health is with the service"
+        "",
+        "address of health and channelz in plain text, HOST:PORT, for probes; without it health is with the service",
+        _optional_address,
     )
     tls_certificate: Path | None = _setting(None, "PEM file of the certificate; without it the service is plain", Path)
     tls_key: Path | None = _setting(None, "PEM file of the certificate's private key", Path)
@@ -99,7 +106,9 @@ class Settings:
     tokens: Path | None = _setting(
         None, "file of names and hashed tokens, of which each call must carry one; without it none needs one", Path
     )
-    ui: str = _setting("", "address of the page to look at, HOST:PORT; port 0 takes a free one; empty for no page")
+    ui: str = _setting(
+        "", "address of the page to look at, HOST:PORT; port 0 takes a free one; empty for no page", _optional_address
+    )
     models: Path | None = _setting(
         None, "models.toml or folder of models to serve; without it the embedded one is served", Path
     )
@@ -132,7 +141,7 @@ class Settings:
     methods: int = _setting(32, "largest number of methods in one request", _whole(1))
     targets: int = _setting(20, "largest number of targets in one request", _whole(1))
     rows: int = _setting(100_000, "most work of one Explain request, in rows of one gradient", _whole(1))
-    layers: int = _setting(32, "largest number of layers that one method or term names", _whole(1))
+    layers: int = _setting(32, "largest number of layers that one method or term names, 1..32", _whole(1, 32))
     previews: int = _setting(2048, "largest number of previews of one stream", _whole(1))
     decode_seconds: float = _setting(5.0, "longest time of a processor to decode one image, in seconds", _number())
     objectives: int = _setting(16, "largest number of objectives in one request", _whole(1))

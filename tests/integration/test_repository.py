@@ -27,7 +27,7 @@ IN_DOUBLE = f'precision = "float64"\n{CONFIG}'
 @contextmanager
 def following(folder: Path, **settings: object) -> Iterator[tuple[Server, Client]]:
     with (
-        served(models=folder, poll_seconds=0.05, pass_rows=4, **settings) as server,
+        served(**{"models": folder, "poll_seconds": 0.05, "pass_rows": 4} | settings) as server,
         Client(f"127.0.0.1:{server.port}", timeout=60) as client,
     ):
         yield server, client
@@ -173,7 +173,8 @@ def test_idle_models_make_room(tmp_path: Path) -> None:
         put(tmp_path / name / "config.toml", f"{extra}\n{CONFIG}")
         put_version(tmp_path / name, 1, seed=1)
     size = sum(tensor.nbytes for tensor in network(1).state_dict().values())
-    with following(tmp_path, model_bytes=int(2.5 * size)) as (server, client):
+    # Nor do they need looks at the folder to come back.
+    with following(tmp_path, model_bytes=int(2.5 * size), poll_seconds=0) as (server, client):
         assert {name: model.state for (name, _), model in eventually(client, bool).items()} == {
             "first": "ready",
             "second": "unloaded",
@@ -184,6 +185,21 @@ def test_idle_models_make_room(tmp_path: Path) -> None:
         listed = eventually(client, lambda listed: listed["third", 1].state == "unloaded")
         assert listed["first", 1].state == listed["second", 1].state == "ready"
         assert sample(server, "gradserve_model_loads_total", model="third", outcome="unloaded") == 1
+
+
+def test_no_other_model_answers_for_the_default(tmp_path: Path) -> None:
+    for name in ("a", "net"):
+        put(tmp_path / name / "config.toml", CONFIG)
+        put_version(tmp_path / name, 1, seed=1)
+    misspelt = served(models=tmp_path, default_model="nett")
+    with pytest.raises(ModelLoadError, match="default_model 'nett' is no model; nearest: net"), misspelt:
+        pass
+    with following(tmp_path, default_model="net") as (_, client):
+        assert client.explain(IMAGES[0]).metadata.model == "net"
+        (tmp_path / "net" / "config.toml").unlink()
+        eventually(client, lambda listed: list(listed) == [("a", 1)])
+        with pytest.raises(NotFound, match="no model 'net'"):
+            client.explain(IMAGES[0])
 
 
 def test_a_folder_with_nothing_to_serve_is_an_error(tmp_path: Path) -> None:

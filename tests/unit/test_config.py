@@ -22,6 +22,11 @@ from gradserve_server.config import ENVIRONMENT_PREFIX, parse_settings
         ("--tenant-share", "0", "must be 0.01 to 1, not 0"),
         ("--wedged-seconds", "0", "must be 1 or more, not 0"),
         ("--metrics", "9090", "must be HOST:PORT, for example 0.0.0.0:9090, not '9090'"),
+        ("--listen", "50051", "must be HOST:PORT, for example 0.0.0.0:9090, not '50051'"),
+        # Python's sockets would take it for all interfaces.
+        ("--ui", ":8080", "must be HOST:PORT, for example 0.0.0.0:9090, not ':8080'"),
+        ("--operations", "8081", "must be HOST:PORT, for example 0.0.0.0:9090, not '8081'"),
+        ("--layers", "33", "must be 1 to 32, not 33"),
         ("--metrics", "localhost:http", "must be HOST:PORT, for example 0.0.0.0:9090, not 'localhost:http'"),
         ("--log-level", "LOUD", "must be one of DEBUG, INFO, WARNING, ERROR, not 'LOUD'"),
         ("--log-format", "xml", "must be text or json, not 'xml'"),

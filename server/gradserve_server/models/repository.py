@@ -50,11 +50,13 @@ class Repository:
         entries: The versions of all models, the default model first, newer versions before older ones.
         stylizers: The networks trained for one style.
         used: Called with each entry that a request is answered with, or waits for.
+        default: Name of the model of requests that name none; empty for the first.
     """
 
     entries: tuple[Entry, ...]
     stylizers: tuple[Model, ...] = ()
     used: Callable[[Entry], None] = lambda entry: None
+    default: str = ""
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -73,7 +75,7 @@ class Repository:
             Unavailable: It is being loaded.
         """
         wanted, _, version = name.partition("@")
-        wanted = wanted or (self.entries[0].spec.name if self.entries else "")
+        wanted = wanted or self.default or (self.entries[0].spec.name if self.entries else "")
         versions = [entry for entry in self.entries if entry.spec.name == wanted]
         found = [entry for entry in versions if _is_version(entry, version)] if version else versions
         # The order of preference; what failed is no version at all.
@@ -181,18 +183,21 @@ def find_spec(path: Path | None, name: str) -> ModelSpec:
 def read_specs(path: Path, allowed: Allowed) -> tuple[ModelSpec, ...]:
     """Reads a `models.toml`: one `[[model]]` table for each model, with the fields of `ModelSpec`.
 
-    Paths are relative to the file.
+    Paths are relative to the file. Beside stylizers alone the embedded network is served.
 
     Raises:
         ModelLoadError: The file does not say what it should.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("model", [])
+        kinds = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ModelLoadError(f"{path.name}: {one_line(error)}") from error
+    tables = kinds.get("model", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ModelLoadError(f"{path.name}: models are [[model]] tables, not {one_line(tables, 50)}")
     specs = tuple(spec_of(table, path.parent, allowed) for table in tables)
+    if not specs and "stylizer" in kinds:
+        return (embedded_spec(),)
     if not specs:
         raise ModelLoadError(f"{path.name} has no [[model]] table")
     names = [spec.name for spec in specs]

@@ -34,7 +34,8 @@ class Rollout:
     Args:
         load: Loads and warms a model.
         metrics: Where to count.
-        default_model: Name of the model that is listed first; empty for the repository's first.
+        default_model: Name of the model that is listed first, and of no other where it is gone; empty for the
+            repository's first.
         byte_limit: Bytes of weights above which idle models are unloaded; 0 for no bound.
         requested: Called when a request waits for a model that was unloaded.
     """
@@ -51,6 +52,7 @@ class Rollout:
         self._load = load
         self._metrics = metrics
         self._default_model = default_model
+        self._first = default_model
         self._byte_limit = byte_limit
         self._requested = requested
         self._slots: dict[Key, _Slot] = {}
@@ -74,7 +76,7 @@ class Rollout:
         """
         self._order = {listing.name: rank for rank, listing in enumerate(listings)}
         # What comes later must not become the default by its name.
-        self._default_model = self._default_model or listings[0].name
+        self._first = self._first or listings[0].name
         for listing in listings:
             await self._settle(listing)
         self._drop(key for key in self._slots if key[0] not in self._order)
@@ -88,6 +90,7 @@ class Rollout:
             if slot is not None and slot.entry.state is State.UNLOADED:
                 self._put(replace(slot.entry, state=State.LOADING), slot.signature)
                 await self._try(Candidate(slot.entry.spec, slot.signature))
+                self._publish()
 
     async def _settle(self, listing: Listing) -> None:
         if listing.error:
@@ -176,10 +179,10 @@ class Rollout:
     def _publish(self) -> None:
         def rank(key: Key) -> tuple[bool, int, str, int]:
             name, number = key
-            return name != self._default_model, self._order.get(name, len(self._order)), name, -number
+            return name != self._first, self._order.get(name, len(self._order)), name, -number
 
         entries = tuple(self._slots[key].entry for key in sorted(self._slots, key=rank))
-        self.repository = Repository(entries, self.stylizers, self._used)
+        self.repository = Repository(entries, self.stylizers, self._used, self._default_model)
         # Stylizers are there at once: while no model is, nothing is served.
         models = (*self.repository.models, *self.stylizers) if self.repository.models else ()
         self._metrics.show_models(

@@ -41,7 +41,7 @@ class ModelSpec:
         architecture: `embedded:efficientnet_lite0`, `torchvision:NAME`, `timm:NAME`, `python:package.module:factory`,
             or `torch.export` for a program that is its own architecture.
         weights: A file with the network's state, or an exported program; a string names weights of torchvision's. None
-            only for the embedded network.
+            for the embedded network as it ships.
         sha256: Expected SHA-256 of that file; empty to accept any, which only safetensors files may.
         precision: `float32`, `float64`, `tf32` or `bfloat16`.
         class_count: Number of classes of the network.
@@ -125,7 +125,7 @@ def spec_of(table: Mapping[str, Any], folder: Path, allowed: Allowed) -> ModelSp
                 values["class_count"] = len(read_labels(values["labels"]))
     except ModelLoadError as error:
         raise ModelLoadError(f"{title}: {error}") from error
-    if architecture == EMBEDDED:
+    if architecture == EMBEDDED and "weights" not in values:
         values = {"sha256": EMBEDDED_SHA256} | values
     if unknown := sorted(set(values.get("limits", {})) - set(LIMITS)):
         raise ModelLoadError(f"{title} has an unknown limit {unknown[0]!r}; known: {', '.join(LIMITS)}")
@@ -154,6 +154,8 @@ def _architecture(table: Mapping[str, Any], allowed: Allowed) -> str:
     if str(table.get("weights", "")).endswith(".pt2"):
         # The program is the architecture, whatever it was made of.
         return EXPORTED
+    if "weights" in table and "architecture" not in table:
+        raise ModelLoadError("give the `architecture` that the weights are of")
     if architecture == EXPORTED:
         raise ModelLoadError(f"architecture {EXPORTED!r} needs `weights`, a .pt2 file")
     check_architecture(architecture)

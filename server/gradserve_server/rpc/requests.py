@@ -2,7 +2,7 @@
 
 import secrets
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import ceil, prod
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
 from gradserve_server.programs.explain import METHODS
 from gradserve_server.programs.explain.method import Method
+from gradserve_server.programs.explain.transforms import defaults
 from gradserve_server.programs.explain.trust import TrustOptions
 from gradserve_server.rpc.fields import at_least
 from gradserve_server.rpc.parameters import ReadImage, enum_member, method, parameters
@@ -307,9 +308,14 @@ def _max_side(request: explain_pb2.ExplainRequest, frame: Frame) -> int | None:
 
 def _trust(request: explain_pb2.ExplainRequest, model: Model) -> TrustOptions | None:
     options = _options(TrustOptions, request, "trust")
-    for index, transform in enumerate(options.transforms if options else ()):
+    if options is None:
+        return None
+    size = model.preprocessing.height, model.preprocessing.width
+    if not request.trust.transforms:
+        return replace(options, transforms=defaults(*size))
+    for index, transform in enumerate(options.transforms):
         try:
-            transform.check(model.preprocessing.height, model.preprocessing.width)
+            transform.check(*size)
         except RequestError as error:
             raise error.within(f"trust.transforms[{index}]") from error.__cause__
     return options

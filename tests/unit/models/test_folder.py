@@ -9,7 +9,7 @@ from gradserve_server.models.failure import ModelLoadError
 from gradserve_server.models.folder import Listing, read_folder
 from gradserve_server.models.preprocessing import Preprocessing
 from gradserve_server.models.repository import read_specs
-from gradserve_server.models.specification import Allowed, ModelSpec, spec_of
+from gradserve_server.models.specification import Allowed, ModelSpec, embedded_spec, spec_of
 
 ALLOWED = Allowed()
 
@@ -84,6 +84,7 @@ def test_a_folder_says_all_of_a_model(tmp_path: Path) -> None:
         ('architecture = "timm:resnet18"\npreprocessing = { size = 4 }', ["size", "height"]),
         ('architecture = "timm:resnet18"\npreprocessing = { fit = "stretch" }', ["stretch", "squash"]),
         ('architecture = "timm:resnet18"\npreprocessing = { mean = [1, 2] }', ["three"]),
+        ("class_count = 4", ["give the `architecture` that the weights are of"]),
         ('architecture = "timm:resnet18"\nlabels = "names.txt"', ["names.txt"]),
         ('name = "other"\narchitecture = "timm:resnet18"', ["name", "folder"]),
     ],
@@ -162,3 +163,11 @@ def test_a_file_of_models(tmp_path: Path) -> None:
     first, second = read_specs(tmp_path / "models.toml", ALLOWED)
     assert first.architecture == "embedded:efficientnet_lite0"
     assert second.weights == tmp_path / "b.safetensors"
+
+
+def test_beside_stylizers_alone_the_embedded_network_is_served(tmp_path: Path) -> None:
+    put(tmp_path / "models.toml", '[[stylizer]]\nname = "mosaic"\nweights = "mosaic.safetensors"')
+    assert read_specs(tmp_path / "models.toml", ALLOWED) == (embedded_spec(),)
+    put(tmp_path / "models.toml", "")
+    with pytest.raises(ModelLoadError, match=r"no \[\[model\]\] table"):
+        read_specs(tmp_path / "models.toml", ALLOWED)

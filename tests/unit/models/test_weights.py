@@ -17,9 +17,10 @@ from tests.conftest import jpeg
 from tests.repository import SIZE, network, put
 from torch import nn
 
-from gradserve_server.models.architectures import build
+from gradserve_server.models.architectures import EMBEDDED, build
 from gradserve_server.models.loading import ModelLoadError, ModelSpec, load
 from gradserve_server.models.preprocessing import Preprocessing
+from gradserve_server.models.specification import Allowed, spec_of
 from gradserve_server.models.weights import fill
 
 CPU = torch.device("cpu")
@@ -157,3 +158,13 @@ def test_a_python_factory(tmp_path: Path) -> None:
     )
     assert load(wanted, CPU).class_count == 4
     assert "nowhere" in refused(replace(wanted, architecture="python:timm.models:nowhere"))
+
+
+def test_the_embedded_architecture_takes_weights_of_ones_own(tmp_path: Path) -> None:
+    mine = build(EMBEDDED, 4, {})
+    table = {"name": "net", "architecture": EMBEDDED, "weights": "mine.safetensors", "class_count": 4}
+    digest = put(tmp_path / "mine.safetensors", save(mine.state_dict()))
+    model = load(spec_of(table, tmp_path, Allowed()), CPU)
+    assert (model.version, model.class_count) == (digest, 4)
+    assert torch.equal(model.module.state_dict()["classifier.weight"], mine.state_dict()["classifier.weight"])
+    assert "give `weights` of your own" in refused(spec_of({"name": "net", "class_count": 4}, tmp_path, Allowed()))

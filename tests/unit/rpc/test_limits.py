@@ -14,7 +14,8 @@ from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, nearest
 from gradserve_server.models.model import Model
 from gradserve_server.models.repository import Repository
-from gradserve_server.rpc.requests import Frame, array, check_heatmap_bytes, is_brief
+from gradserve_server.programs.explain.transforms import Translation
+from gradserve_server.rpc.requests import Frame, array, check_heatmap_bytes, explain_call, is_brief
 from gradserve_server.rpc.stylize_requests import stylize_call
 
 
@@ -37,6 +38,16 @@ def test_a_models_own_limits_are_those_of_stylize_too() -> None:
         with pytest.raises(InvalidInput) as caught:
             call(*wrong)
         assert caught.value.field == field
+
+
+@pytest.mark.parametrize(("side", "shift"), [(224, 16), (28, 7)])
+def test_a_trust_report_of_a_small_input_moves_it_less(side: int, shift: int) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    request = explain_pb2.ExplainRequest(methods=[{"saliency": {}}], trust={})
+    call = explain_call(request, Repository((entry_of(model_of(network, size=side)),)), Settings())
+    assert call.trust is not None
+    shifts = [one for one in call.trust.transforms if isinstance(one, Translation)]
+    assert shifts == [Translation(shift, 0), Translation(-shift, 0), Translation(0, shift), Translation(0, -shift)]
 
 
 def test_heatmaps_of_the_models_input_are_counted_as_well(embedded: Model) -> None:

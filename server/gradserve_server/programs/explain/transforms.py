@@ -130,13 +130,14 @@ class Rotation(Transform):
         return F.grid_sample(rows, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-DEFAULTS: tuple[Transform, ...] = (
-    HorizontalFlip(),
-    Translation(16, 0),
-    Translation(-16, 0),
-    Translation(0, 16),
-    Translation(0, -16),
-    Rotation(10.0),
-    Rotation(-10.0),
-)
-"""A flip, four shifts and two rotations."""
+SHIFT_PX = 16
+
+
+def defaults(height: int, width: int) -> tuple[Transform, ...]:
+    """Returns a flip, shifts by 16 pixels in four directions, and two rotations, for inputs of this size.
+
+    Where sides are short, shifts are a quarter of them: of half an image little is left to compare.
+    """
+    x, y = (min(SHIFT_PX, side // 4) for side in (width, height))
+    shifts = (Translation(x, 0), Translation(-x, 0), Translation(0, y), Translation(0, -y))
+    return HorizontalFlip(), *shifts, Rotation(10.0), Rotation(-10.0)

@@ -26,7 +26,7 @@ from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.baseline import gaussian_blur
 from gradserve_server.programs.explain.limits import BLOCK
 from gradserve_server.programs.explain.method import Attribution, InputSize, Method, Subject
-from gradserve_server.programs.explain.transforms import DEFAULTS, Transform
+from gradserve_server.programs.explain.transforms import Transform, defaults
 
 TOP_AREA = 0.2
 HELD = 0.5
@@ -49,7 +49,7 @@ class TrustOptions:
         sample_count: Perturbations for sensitivity and infidelity, 0..100; 0 leaves them out.
     """
 
-    transforms: tuple[Transform, ...] = DEFAULTS
+    transforms: tuple[Transform, ...] = defaults(224, 224)
     step_count: int = 28
     sample_count: int = 10
 

@@ -15,7 +15,7 @@ class FieldViolation:
     """A field of the request at fault.
 
     Attributes:
-        field: Its path, for example `methods[0].grad_cam.layer`.
+        field: Its path, for example `methods[0].grad_cam.layers[0]`.
         description: What was wrong and what would be right.
     """
 
@@ -66,6 +66,7 @@ class GradserveError(Exception):
             "metadata": self.metadata,
             "field_violations": [asdict(violation) for violation in self.field_violations],
             "retry_seconds": self.retry_seconds,
+            "request_id": self.request_id,
         }
 
 

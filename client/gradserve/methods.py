@@ -96,8 +96,8 @@ class GradCam(Method):
     """Grad-CAM (Selvaraju et al. 2017): a layer's activations weighted by the spatial mean of the score's gradient.
 
     Attributes:
-        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most 32.
-            Empty: the model's default layer.
+        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most
+            `Limits.layers`. Empty: the model's default layer.
         relu: Keep the positive part of each layer's map only. Default true.
         interpolation: How a layer's map grows to the size of the model's input. Default `bilinear`.
         normalization: What values the map has. Default `none`.
@@ -301,8 +301,8 @@ class GradCamPlusPlus(Method):
     gradients.
 
     Attributes:
-        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most 32.
-            Empty: the model's default layer.
+        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most
+            `Limits.layers`. Empty: the model's default layer.
         relu: Keep the positive part of each layer's map only. Default true.
         interpolation: How a layer's map grows to the size of the model's input. Default `bilinear`.
         normalization: What values the map has. Default `none`.
@@ -323,8 +323,8 @@ class HiresCam(Method):
     """HiResCAM (Draelos and Carin 2020): a layer's activations times the score's gradient, summed over channels.
 
     Attributes:
-        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most 32.
-            Empty: the model's default layer.
+        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most
+            `Limits.layers`. Empty: the model's default layer.
         relu: Keep the positive part of each layer's map only. Default true.
         interpolation: How a layer's map grows to the size of the model's input. Default `bilinear`.
         normalization: What values the map has. Default `none`.
@@ -346,8 +346,8 @@ class XgradCam(Method):
     is active.
 
     Attributes:
-        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most 32.
-            Empty: the model's default layer.
+        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most
+            `Limits.layers`. Empty: the model's default layer.
         relu: Keep the positive part of each layer's map only. Default true.
         interpolation: How a layer's map grows to the size of the model's input. Default `bilinear`.
         normalization: What values the map has. Default `none`.
@@ -368,8 +368,8 @@ class LayerCam(Method):
     """LayerCAM (Jiang et al. 2021): a layer's activations times the score's positive gradient, summed over channels.
 
     Attributes:
-        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most 32.
-            Empty: the model's default layer.
+        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most
+            `Limits.layers`. Empty: the model's default layer.
         relu: Keep the positive part of each layer's map only. Default true.
         interpolation: How a layer's map grows to the size of the model's input. Default `bilinear`.
         normalization: What values the map has. Default `none`.
@@ -391,8 +391,8 @@ class EigenCam(Method):
     these are strong. The same for all targets.
 
     Attributes:
-        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most 32.
-            Empty: the model's default layer.
+        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most
+            `Limits.layers`. Empty: the model's default layer.
         relu: Keep the positive part of each layer's map only. Default true.
         interpolation: How a layer's map grows to the size of the model's input. Default `bilinear`.
         normalization: What values the map has. Default `none`.
@@ -414,8 +414,8 @@ class EigenGradCam(Method):
     where these add up to evidence.
 
     Attributes:
-        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most 32.
-            Empty: the model's default layer.
+        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most
+            `Limits.layers`. Empty: the model's default layer.
         relu: Keep the positive part of each layer's map only. Default true.
         interpolation: How a layer's map grows to the size of the model's input. Default `bilinear`.
         normalization: What values the map has. Default `none`.
@@ -437,8 +437,8 @@ class ScoreCam(Method):
     each channel. No gradients.
 
     Attributes:
-        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most 32.
-            Empty: the model's default layer.
+        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most
+            `Limits.layers`. Empty: the model's default layer.
         relu: Keep the positive part of each layer's map only. Default true.
         interpolation: How a layer's map grows to the size of the model's input. Default `bilinear`.
         normalization: What values the map has. Default `none`.
@@ -464,8 +464,8 @@ class AblationCam(Method):
     channel is set to 0. No gradients.
 
     Attributes:
-        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most 32.
-            Empty: the model's default layer.
+        layers: Names of layers with positions, as ListModels gives them; their maps are averaged; at most
+            `Limits.layers`. Empty: the model's default layer.
         relu: Keep the positive part of each layer's map only. Default true.
         interpolation: How a layer's map grows to the size of the model's input. Default `bilinear`.
         normalization: What values the map has. Default `none`.

@@ -8,7 +8,7 @@ import protoLoader from "@grpc/proto-loader";
 
 const PROTOS = process.env.PROTOS ?? fileURLToPath(new URL("../../protos", import.meta.url));
 
-// As for the Python client: round robin among servers that say they are ready, and what failed before it began is
+// As for the Python client: round robin among servers, and what failed before it began is
 // repeated, when the server says (trailer grpc-retry-pushback-ms).
 const SERVICE_CONFIG = JSON.stringify({
   loadBalancingConfig: [{ round_robin: {} }],

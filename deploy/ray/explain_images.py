@@ -266,8 +266,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             device="cuda:0" if parsed.gpus else "cpu",
             models=parsed.models.resolve() if parsed.models else None,
             pass_rows=parsed.pass_rows,
-            # The one caller sends a whole batch, and waits for as long as it takes.
+            # The one caller, and so the one tenant, sends a whole batch, and waits for as long as it takes.
             queue_size=max(1024, parsed.batch),
+            tenant_share=1.0,
             interactive_queue_seconds=inf,
         )
     except ValueError as error:

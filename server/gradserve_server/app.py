@@ -116,7 +116,7 @@ class Server:
             Tokens(settings.tokens) if settings.tokens else None,
             certificates=settings.tls_client_authorities is not None,
         )
-        streams = StreamLimit(settings.streams)
+        streams = StreamLimit(settings.streams, refused=lambda reason: self.metrics.rejected.labels(reason).inc())
         self._interceptor = Interceptor(SERVICE, self.metrics, authentication, streams, self._tracing)
         for method in _DESCRIPTOR.methods:
             self._interceptor.expect(method.name, streams=method.server_streaming)

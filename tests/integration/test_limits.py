@@ -91,9 +91,11 @@ def test_streams_of_a_tenant(limited: Server, client: Client) -> None:
     stub_address = f"127.0.0.1:{limited.port}"
     going = client.maximize(class_index=1, steps=40, size=224, timeout=120)
     next(going)
+    before = sample(limited, "gradserve_rejected_total", reason="too_many_streams")
     with pytest.raises(Overloaded) as caught:
         client.maximize(class_index=1, steps=1, size=32).result()
     assert caught.value.reason == "TOO_MANY_STREAMS"
+    assert sample(limited, "gradserve_rejected_total", reason="too_many_streams") == before + 1
     assert caught.value.retry_seconds == 1.0
     # Another tenant has its own.
     from gradserve.maximize_requests import maximize_request

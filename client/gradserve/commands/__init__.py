@@ -10,20 +10,14 @@ from gradserve.access import Access
 from gradserve.commands.arguments import FILE
 from gradserve.commands.completion import completion
 from gradserve.commands.connection import Connection
+from gradserve.commands.exit_status import EXIT_STATUS, INTERRUPTED, WRONG, status_of
 from gradserve.commands.explain import explain
 from gradserve.commands.health import health
 from gradserve.commands.load import load
 from gradserve.commands.maximize import maximize
 from gradserve.commands.models import models
 from gradserve.commands.stylize import stylize
-from gradserve.errors import DeadlineExceeded, GradserveError, Overloaded, Unavailable
-
-FAILED, WRONG, LATER, INTERRUPTED = 1, 2, 3, 130
-
-EXIT_STATUS = (
-    "Exit status: 0 done; 1 a call, or one of its images, failed; 2 the command line is wrong; 3 no server answered, "
-    "or none had the time: try again later; 130 interrupted."
-)
+from gradserve.errors import GradserveError, Unavailable
 
 
 @click.group(epilog=EXIT_STATUS, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -63,7 +57,7 @@ def run(arguments: Sequence[str] | None) -> int:
         click.echo(f"gradserve: {error}", err=True)
         if isinstance(error, Unavailable):
             click.echo("Is there a server? `gradserve-server serve` runs one, --address names another.", err=True)
-        return LATER if isinstance(error, (Unavailable, Overloaded, DeadlineExceeded)) else FAILED
+        return status_of([error])
     except (TypeError, ValueError) as error:
         click.echo(f"gradserve: {error}", err=True)
         return WRONG

@@ -11,6 +11,7 @@ import click
 from gradserve.commands.arguments import FILE, PATH, as_json, class_name, model, name_value, parameters, seed
 from gradserve.commands.connection import Connection
 from gradserve.commands.destinations import Destinations
+from gradserve.commands.exit_status import status_of
 from gradserve.commands.gallery import SIDE, Gallery
 from gradserve.commands.progress_bars import bar
 from gradserve.commands.sources import Source, sources
@@ -100,7 +101,7 @@ def explain(
     frame = frame or ("original" if output or heatmap or html else "model_input")
     if html and not (output or heatmap) and frame == "original":
         max_side = max_side or SIDE
-    failed = late = 0
+    errors: list[Exception] = []
     with connection.client() as client, _gallery(html, len(found)) as gallery, _shown(len(found)) as show:
         stream = client.explain_stream(
             [source.image for source in found],
@@ -119,20 +120,19 @@ def explain(
             source = found[one.index]
             if one.error:
                 _fail(one, source, alone=len(found) == 1, json_lines=json_lines)
-                failed += 1
-                late += isinstance(one.error, (DeadlineExceeded, Overloaded)) and len(found) > 1
+                errors.append(one.error)
                 if gallery:
                     gallery.fail(source.name, one.error)
             else:
                 _give(source, one.explanations, destinations, json_lines, several=len(found) > 1)
                 if gallery:
                     gallery.add(source.name, source.image, one.explanations)
-            show(done, len(found), f"{failed} failed" if failed else "")
-    if late:
+            show(done, len(found), f"{len(errors)} failed" if errors else "")
+    if len(found) > 1 and any(isinstance(error, (DeadlineExceeded, Overloaded)) for error in errors):
         click.echo("Images waited too long for each other: raise --timeout, or lower --in-flight.", err=True)
     if html:
         click.echo(f"page: {html}", err=json_lines)
-    return 1 if failed else 0
+    return status_of(errors)
 
 
 def _shown(images: int) -> AbstractContextManager[Any]:

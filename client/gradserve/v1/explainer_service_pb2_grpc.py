@@ -31,8 +31,9 @@ if _version_not_supported:
 class ExplainerServiceStub(object):
     """Explains image models in production.
 
-    Every error carries a google.rpc.Status with an ErrorInfo (domain "gradserve"), and, where a field is at fault, a
-    BadRequest that names it. A refusal for lack of capacity carries a RetryInfo and the grpc-retry-pushback-ms trailer.
+    Every error that the server makes, and not gRPC itself (DEADLINE_EXCEEDED, CANCELLED, a message that is too large),
+    carries a google.rpc.Status with an ErrorInfo (domain "gradserve"), and, where a field is at fault, a BadRequest that
+    names it. A refusal for lack of capacity carries a RetryInfo and the grpc-retry-pushback-ms trailer.
     """
 
     def __init__(self, channel):
@@ -66,8 +67,9 @@ class ExplainerServiceStub(object):
 class ExplainerServiceServicer(object):
     """Explains image models in production.
 
-    Every error carries a google.rpc.Status with an ErrorInfo (domain "gradserve"), and, where a field is at fault, a
-    BadRequest that names it. A refusal for lack of capacity carries a RetryInfo and the grpc-retry-pushback-ms trailer.
+    Every error that the server makes, and not gRPC itself (DEADLINE_EXCEEDED, CANCELLED, a message that is too large),
+    carries a google.rpc.Status with an ErrorInfo (domain "gradserve"), and, where a field is at fault, a BadRequest that
+    names it. A refusal for lack of capacity carries a RetryInfo and the grpc-retry-pushback-ms trailer.
     """
 
     def Explain(self, request, context):
@@ -132,8 +134,9 @@ def add_ExplainerServiceServicer_to_server(servicer, server):
 class ExplainerService(object):
     """Explains image models in production.
 
-    Every error carries a google.rpc.Status with an ErrorInfo (domain "gradserve"), and, where a field is at fault, a
-    BadRequest that names it. A refusal for lack of capacity carries a RetryInfo and the grpc-retry-pushback-ms trailer.
+    Every error that the server makes, and not gRPC itself (DEADLINE_EXCEEDED, CANCELLED, a message that is too large),
+    carries a google.rpc.Status with an ErrorInfo (domain "gradserve"), and, where a field is at fault, a BadRequest that
+    names it. A refusal for lack of capacity carries a RetryInfo and the grpc-retry-pushback-ms trailer.
     """
 
     @staticmethod

@@ -10,6 +10,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+REJECTED = ("queue_full", "tenant_quota", "too_many_streams", "deadline_too_short", "deadline_unreachable")
+"""Why calls are refused on arrival."""
+ABANDONED = ("cancelled", "deadline")
+"""Why programs are dropped before their end."""
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
 
 
@@ -33,11 +37,16 @@ class Metrics:
         )
         self.in_flight = Gauge("gradserve_inflight_requests", "RPCs being answered.", ("method",), registry=registry)
         self.queue_depth = Gauge(
-            "gradserve_queue_depth", "Programs live or waiting to start, by priority.", ("priority",), registry=registry
+            "gradserve_queue_depth",
+            "Programs live or waiting to start, by priority: `interactive` of Explain, `iterative` of Maximize and "
+            "Stylize.",
+            ("priority",),
+            registry=registry,
         )
         self.queued_seconds = Gauge(
             "gradserve_queued_work_seconds",
-            "Seconds of work of the device that wait, as calibration says, by priority.",
+            "Seconds of work of the device that wait, by priority: what calibration says, times how much longer passes "
+            "take of late.",
             ("priority",),
             registry=registry,
         )
@@ -49,14 +58,20 @@ class Metrics:
             buckets=_SECONDS,
         )
         self.rejected = Counter(
-            "gradserve_rejected_total", "Programs refused on arrival, by reason.", ("reason",), registry=registry
+            "gradserve_rejected_total",
+            f"Calls refused on arrival, by reason: {_listed(REJECTED)}.",
+            ("reason",),
+            registry=registry,
         )
         self.abandoned = Counter(
-            "gradserve_abandoned_total", "Programs dropped before their end, by reason.", ("reason",), registry=registry
+            "gradserve_abandoned_total",
+            f"Programs dropped before their end, by reason: {_listed(ABANDONED)}.",
+            ("reason",),
+            registry=registry,
         )
         self.answer_cache = Counter(
             "gradserve_answer_cache_total",
-            "Requests that found an answer kept, or did not.",
+            "Requests whose answer was kept (`hit`), being computed for another (`shared`), or neither (`miss`).",
             ("outcome",),
             registry=registry,
         )
@@ -82,13 +97,13 @@ class Metrics:
         )
         self.model_state = Gauge(
             "gradserve_model_state",
-            "1 for the state that each version of a model is in: loading, ready, failed or unloaded.",
+            "1 for the state that each version of a model is in: `loading`, `ready`, `failed` or `unloaded`.",
             ("model", "number", "state"),
             registry=registry,
         )
         self.model_loads = Counter(
             "gradserve_model_loads_total",
-            "Versions of models loaded, failed to load, and unloaded for lack of use.",
+            "Versions of models that were `loaded`, `failed` to load, or were `unloaded` for lack of use.",
             ("model", "outcome"),
             registry=registry,
         )
@@ -116,9 +131,9 @@ class Metrics:
             self.queue_depth.labels(priority)
             self.queued_seconds.labels(priority)
             self.queue_seconds.labels(priority)
-        for reason in ("cancelled", "deadline"):
+        for reason in ABANDONED:
             self.abandoned.labels(reason)
-        for reason in ("queue_full", "tenant_quota", "deadline_too_short", "deadline_unreachable"):
+        for reason in REJECTED:
             self.rejected.labels(reason)
 
     def show_models(self, states: Iterable[tuple[str, str, str]], infos: Iterable[tuple[str, str, str]]) -> None:
@@ -130,6 +145,10 @@ class Metrics:
         """
         _show(self.model_state, states)
         _show(self.model_info, infos)
+
+
+def _listed(reasons: Iterable[str]) -> str:
+    return ", ".join(f"`{reason}`" for reason in reasons)
 
 
 def _show(gauge: Gauge, labels: Iterable[tuple[str, ...]]) -> None:

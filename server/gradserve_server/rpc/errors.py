@@ -81,7 +81,7 @@ def _details(error: RequestError, message: str) -> list[Message]:
     if isinstance(error, NotFound):
         name = error.metadata.get("model", "")
         details.append(error_details_pb2.ResourceInfo(resource_type="model", resource_name=_short(name)))
-    if isinstance(error, Unsupported):
+    if isinstance(error, (Unsupported, NotFinite)):
         violation = error_details_pb2.PreconditionFailure.Violation(type=error.reason, description=message)
         details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
     if error.reason in QUOTAS:

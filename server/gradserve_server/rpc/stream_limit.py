@@ -1,7 +1,7 @@
 """How many streams a tenant may have at once."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gradserve_server.errors import Overloaded
@@ -14,10 +14,12 @@ class StreamLimit:
 
     Args:
         most: Largest number of streams of one tenant.
+        refused: Called with the reason of each refusal.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, refused: Callable[[str], None] = lambda reason: None) -> None:
         self._most = most
+        self._refused = refused
         self._open: Counter[str] = Counter()
 
     @contextmanager
@@ -28,6 +30,7 @@ class StreamLimit:
             Overloaded: The tenant has as many as it may.
         """
         if self._open[tenant] >= self._most:
+            self._refused("too_many_streams")
             raise Overloaded(
                 f"a tenant may have {self._most} streams at once: let one end first",
                 retry_seconds=RETRY_SECONDS,

@@ -49,7 +49,7 @@ class Admission:
     Args:
         bounds: How much may wait.
         refused: Called with the reason of each refusal.
-        changed: Called with a class and the seconds of its work that now wait.
+        changed: Called with a class and the seconds of its work that now wait, at the pace of late.
         clock: Monotonic seconds.
     """
 
@@ -135,7 +135,7 @@ class Admission:
         if not self._counts[kind]:
             # Of nothing, nothing waits: rounding does not add up.
             del self._counts[kind], self._seconds[kind]
-        self._changed(place.priority, self._waiting(place.priority))
+        self._changed(place.priority, self.pace * self._waiting(place.priority))
 
     def _waiting(self, priority: Priority) -> float:
         return sum(seconds for (other, _), seconds in self._seconds.items() if other == priority)

@@ -49,6 +49,7 @@ class StepRule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STEP_RULE_NORMALIZED_GRADIENT: _ClassVar[StepRule]
     STEP_RULE_ADAM: _ClassVar[StepRule]
     STEP_RULE_SIGN: _ClassVar[StepRule]
+    STEP_RULE_UNIT_GRADIENT: _ClassVar[StepRule]
 
 class Norm(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -78,6 +79,7 @@ STEP_RULE_GRADIENT: StepRule
 STEP_RULE_NORMALIZED_GRADIENT: StepRule
 STEP_RULE_ADAM: StepRule
 STEP_RULE_SIGN: StepRule
+STEP_RULE_UNIT_GRADIENT: StepRule
 NORM_UNSPECIFIED: Norm
 NORM_LINF: Norm
 NORM_L2: Norm

@@ -2,6 +2,7 @@
 
 from math import prod
 
+from gradserve_server.autograd.query import FORWARD_COST
 from gradserve_server.errors import InvalidInput
 from gradserve_server.models.model import Model
 from gradserve_server.programs.explain.method import InputSize
@@ -33,13 +34,19 @@ def maximize_rows(call: MaximizeCall, size: tuple[int, int]) -> float:
 
 
 def stylize_rows(call: StylizeCall) -> float:
-    """Returns the cost of all steps, or of the one pass of a trained network."""
+    """Returns the cost of all steps and of what they compare with, or of the one pass of a trained network."""
     height, width = call.images[0].shape[2:]
     if isinstance(call.style, FeedForward):
         return _relative((height, width), call.model)
-    recipe = call.style.recipe
-    scales = zip(recipe.level_steps, recipe.pyramid.sizes(height, width), strict=True)
-    return sum(steps * _relative(scale, call.model) for steps, scale in scales)
+    recipe, count = call.style.recipe, len(call.style.style_weights)
+    scales = recipe.pyramid.sizes(height, width)
+    steps = sum(steps * _relative(scale, call.model) for steps, scale in zip(recipe.level_steps, scales, strict=True))
+    # The content and each style goes forward once at each scale, and the result once.
+    compared = [recipe.pyramid.sizes(*image.shape[2:]) for image in call.images[: 1 + count]]
+    forwards = sum(_relative(scale, call.model) for each in compared for scale in each) + _relative(
+        scales[-1], call.model
+    )
+    return steps + FORWARD_COST * forwards
 
 
 def check_rows(rows: float, most: int) -> None:

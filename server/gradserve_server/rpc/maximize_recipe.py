@@ -14,7 +14,7 @@ from gradserve_server.models.model import Model
 from gradserve_server.programs.maximize.constraint import Constraint, Norm
 from gradserve_server.programs.maximize.octaves import Octaves
 from gradserve_server.programs.maximize.optimizers import Optimizer, StepRule
-from gradserve_server.programs.maximize.presets import DEFAULT_EPSILON, Preset, recipe
+from gradserve_server.programs.maximize.presets import DEFAULT_BALL, Preset, recipe
 from gradserve_server.programs.maximize.recipe import Basis, Recipe, Start
 from gradserve_server.programs.maximize.regularizers import Regularization
 from gradserve_server.programs.maximize.transforms import Robustness
@@ -47,7 +47,7 @@ def recipe_of(
     steps: int | None = optional(request, "step_count")
     if steps is not None:
         in_range(steps, 1, settings.steps, "step_count")
-    made = recipe(preset, constraint.epsilon if constraint else DEFAULT_EPSILON, steps)
+    made = recipe(preset, constraint or DEFAULT_BALL, steps)
     start, basis = enum_field(Start, request, "start"), enum_field(Basis, request, "parametrization")
     made = replace(
         made,
@@ -105,7 +105,7 @@ def _constraint(request: maximize_pb2.MaximizeRequest) -> Constraint | None:
         return Constraint(norm, request.constraint.epsilon)
     if norm is Norm.L2:
         raise InvalidInput("give the radius of the ball, > 0", field="constraint.epsilon")
-    return Constraint(norm, DEFAULT_EPSILON)
+    return Constraint(norm, DEFAULT_BALL.epsilon)
 
 
 def _redirected_steps(request: maximize_pb2.MaximizeRequest, made: Recipe, rule: ActivationRule, model: Model) -> int:

@@ -11,7 +11,7 @@ from gradserve_server.autograd.objective import Objective
 from gradserve_server.autograd.query import ActivationRule
 from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, RequestError
-from gradserve_server.imaging.encode import ImageFormat
+from gradserve_server.imaging.encode import ImageFormat, check_sides
 from gradserve_server.imaging.geometry import as_float, fit_decoded, least_side
 from gradserve_server.imaging.resize import resize, within_pixels
 from gradserve_server.models.model import Model
@@ -90,9 +90,7 @@ def maximize_call(request: maximize_pb2.MaximizeRequest, repository: Repository,
     rule = enum_field(ActivationRule, request, "activation_rule") or ActivationRule.STANDARD
     parts = recipe_of(request, preset, rule, model, settings)
     size = _size(request, settings)
-    if not given:
-        check_size(size or (model.preprocessing.height, model.preprocessing.width), count, parts, settings)
-    return MaximizeCall(
+    call = MaximizeCall(
         model=model,
         objective=objective(request.objectives, model, count),
         target=target(request.objectives, model),
@@ -108,6 +106,9 @@ def maximize_call(request: maximize_pb2.MaximizeRequest, repository: Repository,
         margin_seconds=margin_seconds(request),
         include_pixels=request.include_pixels,
     )
+    if not given:
+        check_size(size or (model.preprocessing.height, model.preprocessing.width), call, settings)
+    return call
 
 
 def start_images(
@@ -135,16 +136,17 @@ def start_images(
     pixels = fit_decoded(image, preprocessing)[0] if fits else image.pixels
     whole = (pixels.shape[0], pixels.shape[1])
     height, width = whole if fits else call.size or within_pixels(whole, settings.maximize_pixels)
-    check_size((height, width), 1, call.recipe, settings)
+    check_size((height, width), call, settings)
     return np.ascontiguousarray(as_float(resize(pixels, height, width)).transpose(2, 0, 1)[None])
 
 
-def check_size(size: tuple[int, int], count: int, parts: Recipe, settings: Settings) -> None:
+def check_size(size: tuple[int, int], call: MaximizeCall, settings: Settings) -> None:
     """Checks the size of the images, the smallest octave's included.
 
     Raises:
         InvalidInput: It cannot be served.
     """
+    count, parts = call.count, call.recipe
     total = count * size[0] * size[1]
     if total > settings.maximize_pixels:
         raise InvalidInput(
@@ -174,6 +176,8 @@ def check_size(size: tuple[int, int], count: int, parts: Recipe, settings: Setti
             reason="IMAGE_TOO_LARGE",
             metadata={"pixels": str(framed), "max_pixels": str(most)},
         )
+    # Previews show all images side by side.
+    check_sides((count if call.preview_interval_steps else 1) * size[1], size[0], call.format)
 
 
 def _size(request: maximize_pb2.MaximizeRequest, settings: Settings) -> tuple[int, int] | None:

@@ -14,6 +14,7 @@ from gradserve.v1 import explain_pb2, image_pb2, maximize_pb2, stylize_pb2
 from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, RequestError
 from gradserve_server.imaging.decode import Decoded, Pixels, check_pixel_count, decode_reduced
+from gradserve_server.imaging.encode import check_sides
 from gradserve_server.imaging.geometry import as_bytes, fit_decoded, least_side, model_input
 from gradserve_server.imaging.overlay import OverlayOptions
 from gradserve_server.imaging.resize import resize, with_longer_side
@@ -240,6 +241,24 @@ def check_heatmap_bytes(call: ExplainCall, size: tuple[int, int], settings: Sett
         reason="ANSWER_TOO_LARGE",
         metadata={"bytes": str(byte_count), "max_bytes": str(settings.heatmap_bytes)},
     )
+
+
+def check_overlay(call: ExplainCall, size: tuple[int, int]) -> None:
+    """Checks that the overlays of a request can be files of its format.
+
+    Args:
+        call: The request.
+        size: Width and height of the whole image in the answer.
+
+    Raises:
+        InvalidInput: They cannot.
+    """
+    if call.overlay is None or call.frame is Frame.MODEL_INPUT:
+        return
+    try:
+        check_sides(*size, call.overlay.format)
+    except RequestError as error:
+        raise error.within("overlay") from error.__cause__
 
 
 def array(tensor: image_pb2.Tensor, field: str) -> npt.NDArray[Any]:

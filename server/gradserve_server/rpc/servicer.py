@@ -110,6 +110,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             fitted, placement = fit_decoded(image, preprocessing)
             placement = placement.within(call.max_side_px) if call.max_side_px else placement
             requests.check_heatmap_bytes(call, placement.original, self._settings)
+            requests.check_overlay(call, placement.original)
             picture = requests.explained_picture(request, call, image, fitted, placement.original, self._settings)
             inputs: list[npt.NDArray[Any]] = [
                 model_input(fitted, preprocessing),

@@ -12,7 +12,7 @@ from gradserve.v1 import image_pb2, stylize_pb2
 from gradserve_server.config import Settings
 from gradserve_server.errors import InvalidInput, RequestError, Unsupported
 from gradserve_server.imaging.decode import Pixels
-from gradserve_server.imaging.encode import ImageFormat
+from gradserve_server.imaging.encode import ImageFormat, check_sides
 from gradserve_server.imaging.geometry import as_float
 from gradserve_server.imaging.resize import resize, with_longer_side, within_pixels
 from gradserve_server.models.layers import Arrangement, Layer
@@ -105,6 +105,8 @@ def stylize_call(request: stylize_pb2.StylizeRequest, repository: Repository, se
             model, images = _feed_forward(request, repository, settings)
         case _:
             raise InvalidInput("give one of optimization, feed_forward", field="style", reason="MISSING_STYLE")
+    height, width = images[0].shape[2:]
+    check_sides(width, height, facts["format"])
     return StylizeCall(model=model, style=style, images=images, **facts)
 
 

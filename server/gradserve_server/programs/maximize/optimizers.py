@@ -15,7 +15,7 @@ Step = Callable[[Tensor], Tensor]
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
-SMALLEST_RMS = 1e-12
+SMALLEST_RMS = SMALLEST_NORM = 1e-12
 """A gradient weaker than this moves nothing rather than noise."""
 
 
@@ -30,6 +30,8 @@ class StepRule(Enum):
     """Adam (Kingma and Ba 2015, algorithm 1)."""
     SIGN = "sign"
     """The sign of the gradient (Goodfellow et al. 2015, section 4)."""
+    UNIT_GRADIENT = "unit_gradient"
+    """The gradient divided by its Euclidean norm, image by image (Madry et al. 2018, their published attack)."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,11 @@ def _normalized(gradient: Tensor) -> Tensor:
     return gradient / mean_square.sqrt().clamp(min=SMALLEST_RMS).reshape(-1, *[1] * (gradient.ndim - 1))
 
 
+def _unit(gradient: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
+    return gradient / norm.clamp(min=SMALLEST_NORM).reshape(-1, *[1] * (gradient.ndim - 1))
+
+
 def _adam(
     learning_rate: float, gradient: Tensor, first: Tensor, second: Tensor, numbers: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,4 +104,5 @@ _DIRECTIONS: dict[StepRule, Callable[[Tensor], Tensor]] = {
     StepRule.GRADIENT: lambda gradient: gradient,
     StepRule.NORMALIZED_GRADIENT: _normalized,
     StepRule.SIGN: torch.sign,
+    StepRule.UNIT_GRADIENT: _unit,
 }

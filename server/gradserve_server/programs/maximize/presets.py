@@ -26,8 +26,9 @@ class Preset(Enum):
         return self in (Preset.FGSM, Preset.PGD)
 
 
-DEFAULT_EPSILON = 4 / 255
+DEFAULT_BALL = Constraint(Norm.LINF, 4 / 255)
 PGD_STEP_COUNT = 10
+_STEEPEST = {Norm.LINF: StepRule.SIGN, Norm.L2: StepRule.UNIT_GRADIENT}
 
 RECIPES = {
     Preset.SIMONYAN: Recipe(
@@ -71,24 +72,20 @@ RECIPES = {
 """The parts of each preset that is not an attack; an attack's depend on its radius."""
 
 
-def recipe(preset: Preset, epsilon: float = DEFAULT_EPSILON, step_count: int | None = None) -> Recipe:
+def recipe(preset: Preset, ball: Constraint = DEFAULT_BALL, step_count: int | None = None) -> Recipe:
     """Returns the parts of a preset.
 
     Args:
         preset: The preset.
-        epsilon: Radius of an attack, pixels in 0..1.
+        ball: Where an attack stays.
         step_count: Number of steps of an attack; None for the preset's.
 
-    `fgsm` is one signed step of the radius (Goodfellow et al. 2015); `pgd` takes signed steps of 2.5 times the radius
-    divided by their number, projected on the ball (Madry et al. 2018, section 4, and their published attack), without
-    the random start.
+    `fgsm` is one step of the radius (Goodfellow et al. 2015); `pgd` takes steps of 2.5 times the radius divided by
+    their number, projected on the ball (Madry et al. 2018, section 4, and their published attack), without the random
+    start. Steps are the steepest of their length: signs in the largest norm, along the gradient in the Euclidean one.
     """
     if not preset.attacks:
         return RECIPES[preset]
     steps = step_count or (1 if preset is Preset.FGSM else PGD_STEP_COUNT)
-    rate = epsilon if preset is Preset.FGSM else 2.5 * epsilon / steps
-    return Recipe(
-        step_count=steps,
-        optimizer=Optimizer(StepRule.SIGN, rate),
-        constraint=Constraint(Norm.LINF, epsilon),
-    )
+    rate = ball.epsilon if preset is Preset.FGSM else 2.5 * ball.epsilon / steps
+    return Recipe(step_count=steps, optimizer=Optimizer(_STEEPEST[ball.norm], rate), constraint=ball)

@@ -61,7 +61,7 @@ class Stylized:
     Attributes:
         pixels: The image, [height, width, 3] in 0..1.
         losses: Loss before each step, [steps taken].
-        content: Content term of the image before its colours were restored.
+        content: Content term of the image before its colours were restored, at the last scale that was reached.
         style: Style term of the same.
         total_variation: Total-variation term of the same.
         stop_reason: Why it ended.
@@ -81,21 +81,25 @@ class _Level:
 
     Attributes:
         content: The content, [1, colours, height, width]: three colours, or luminance alone.
+        colors: The content with its colours, where luminance alone is optimised; None otherwise.
         mask: Where it may change, [1, 1, height, width] in 0..1; None for everywhere.
         content_term: How far an image is from the content.
         style_term: How far it is from the style.
     """
 
     content: Tensor
+    colors: Tensor | None
     mask: Tensor | None
     content_term: Objective
     style_term: Objective
 
     def shown(self, image: Tensor) -> Tensor:
         """Returns the pixels [1, 3, height, width] of an image as it is optimised: outside the mask, the content's."""
-        if self.mask is not None:
-            image = self.content + self.mask * (image - self.content)
-        return image.expand(-1, 3, -1, -1)
+        return _shown(image, self.content, self.mask)
+
+    def picture(self, image: Tensor) -> Tensor:
+        """Returns the same in range and in colour."""
+        return _colored(in_range(self.shown(image)), self.colors)
 
 
 def stylize(content: Tensor, *images: Tensor, task: StyleTask) -> Program[Stylized]:
@@ -126,7 +130,7 @@ def stylize(content: Tensor, *images: Tensor, task: StyleTask) -> Program[Styliz
     reason = StopReason.COMPLETED
     change: Tensor | None = None
     for index, steps in enumerate(recipe.level_steps):
-        level = yield from _level(working, styles, mask, index, task, dtype)
+        level = yield from _level(original, working, styles, mask, index, task, dtype)
         start = level.content if change is None else level.content + resized(change, _size(level.content))
         if change is None and recipe.start is not StyleStart.CONTENT:
             start = _noise(level.content, styles[0], recipe.start, generator)
@@ -135,27 +139,41 @@ def stylize(content: Tensor, *images: Tensor, task: StyleTask) -> Program[Styliz
         if reason in (StopReason.DEADLINE, StopReason.DIVERGED):
             break
     assert change is not None
-    if index + 1 < recipe.pyramid_levels:
-        level = yield from _level(working, styles, mask, recipe.pyramid_levels - 1, task, dtype)
-    image = working + resized(change, _size(working))
-    final = in_range(level.shown(image))
-    rows = task.normalization(final).to(dtype)
+    final = in_range(_shown(working + resized(change, _size(working)), working, mask))
+    # At the scale that was reached: who ended early has no time for features of all images at a larger one.
+    reached = resized(final, _size(level.content))
+    rows = task.normalization(reached).to(dtype)
     content_answer, style_answer = yield from ask_all(
         Query(rows, level.content_term, gradient=False), Query(rows, level.style_term, gradient=False)
     )
-    pixels = in_range(with_luminance(original, luminance(final))) if recipe.preserve_colors else final
     return Stylized(
-        pixels=upright(pixels)[0],
+        pixels=upright(_colored(final, original if recipe.preserve_colors else None))[0],
         losses=finite_start(losses),
         content=float(host(content_answer.value)[0]),
         style=float(host(style_answer.value)[0]),
-        total_variation=float(host(total_variation(final))[0]),
+        total_variation=float(host(total_variation(reached))[0]),
         stop_reason=reason,
     )
 
 
+def _shown(image: Tensor, content: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is not None:
+        image = content + mask * (image - content)
+    return image.expand(-1, 3, -1, -1)
+
+
+def _colored(pixels: Tensor, colors: Tensor | None) -> Tensor:
+    return pixels if colors is None else in_range(with_luminance(colors, luminance(pixels)))
+
+
 def _level(
-    content: Tensor, styles: Sequence[Tensor], mask: Tensor | None, index: int, task: StyleTask, dtype: torch.dtype
+    original: Tensor,
+    content: Tensor,
+    styles: Sequence[Tensor],
+    mask: Tensor | None,
+    index: int,
+    task: StyleTask,
+    dtype: torch.dtype,
 ) -> Program[_Level]:
     """Asks for the features of the content and of the styles at one scale."""
     recipe = task.recipe
@@ -184,6 +202,7 @@ def _level(
     features = answer.activations
     return _Level(
         content=at_scale(content),
+        colors=at_scale(original) if recipe.preserve_colors else None,
         mask=scaled_mask,
         content_term=_mean(recipe.content_layers, lambda layer: ContentTerm(layer, features[layer])),
         style_term=_mean(recipe.style_layers, lambda layer: StyleTerm(layer, grams[layer], scaled_mask)),
@@ -216,7 +235,7 @@ def _descend(
         (gradient,) = torch.autograd.grad([rows, variation], leaf, [answer.gradient, torch.ones_like(variation)])
         image = image + climb(-gradient)
         previews = task.preview_interval_steps and len(losses) % task.preview_interval_steps == 0
-        preview = in_range(level.shown(image))[0].permute(1, 2, 0) if previews else None
+        preview = level.picture(image)[0].permute(1, 2, 0) if previews else None
         yield Progress(len(losses), recipe.step_count, loss, preview)
         if step % CHECK_INTERVAL_STEPS == 0 or step == steps:
             reason = reason_to_end(losses[before:], image)

@@ -8,11 +8,13 @@ from captum.testing.helpers.basic_models import BasicModel, BasicModel2, BasicMo
 from tests.conftest import photograph as sample
 from tests.driving import answer_to, model_of
 from tests.unit.programs.maximize.climbing import changed, recorded
+from torch import nn
 from torchvision.models import resnet18
 
-from gradserve_server.autograd.objective import class_log_probability
+from gradserve_server.autograd.objective import class_log_probability, class_score
 from gradserve_server.autograd.program import Progress
 from gradserve_server.imaging.geometry import as_float, fit
+from gradserve_server.models.model import Model
 from gradserve_server.programs.ascent import Normalization
 from gradserve_server.programs.maximize.constraint import Constraint, Norm, in_range
 from gradserve_server.programs.maximize.maximize import Task, maximize
@@ -159,8 +161,9 @@ def test_pgd_is_captums_step_by_step_on_a_torchvision_model(
     network, model, photograph, norm: Norm, targeted: bool
 ) -> None:
     epsilon = 8 / 255 if norm is Norm.LINF else 0.7
-    parts = changed(recipe(Preset.PGD, epsilon, 6), constraint=Constraint(norm, epsilon))
-    rate = parts.optimizer.learning_rate
+    rate = 2.5 * epsilon / 6
+    # Captum's steps in an L2 ball are signed, too.
+    parts = changed(recipe(Preset.PGD, Constraint(norm, epsilon), 6), optimizer=Optimizer(StepRule.SIGN, rate))
     sign = 1 if targeted else -1
     expected = captum_path(
         network,
@@ -183,8 +186,31 @@ def test_fgsm_is_captums_on_a_torchvision_model(network, model, photograph) -> N
     attacker = FGSM(lambda images: network((images - 0.5) / 0.5).softmax(1), lower_bound=0, upper_bound=1)
     attacker.zero_thresh = 0.0
     expected = attacker.perturb(photograph, epsilon=4 / 255, target=2)
-    (found,) = our_path(model, photograph, -class_log_probability(2), recipe(Preset.FGSM, 4 / 255))
+    (found,) = our_path(model, photograph, -class_log_probability(2), recipe(Preset.FGSM))
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+
+
+def test_a_step_of_pgd_is_two_and_a_half_radii_divided_by_their_number(model: Model, photograph: torch.Tensor) -> None:
+    parts = recipe(Preset.PGD, Constraint(Norm.LINF, 0.02), 5)
+    first, *_ = our_path(model, photograph, -class_log_probability(3), parts)
+    inside = (photograph > 0.01) & (photograph < 0.99)
+    step = (first - photograph)[inside].abs()
+    torch.testing.assert_close(step, torch.full_like(step, 0.01))
+    assert recipe(Preset.PGD).optimizer.learning_rate == pytest.approx(1 / 255)
+
+
+@pytest.mark.parametrize("preset", [Preset.FGSM, Preset.PGD])
+@pytest.mark.parametrize("norm", Norm)
+def test_of_a_linear_score_an_attack_finds_the_furthest_point_of_the_ball(preset: Preset, norm: Norm) -> None:
+    torch.manual_seed(0)
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2, dtype=torch.float64))
+    grey, epsilon = torch.full((1, 3, 32, 32), 0.5, dtype=torch.float64), 0.1
+    gradient = linear[1].weight[0].detach().reshape(grey.shape)
+    furthest = gradient.sign() if norm is Norm.LINF else gradient / gradient.norm()
+    *_, last = our_path(
+        model_of(linear, size=32, precision="float64"), grey, class_score(0), recipe(preset, Constraint(norm, epsilon))
+    )
+    torch.testing.assert_close(last - grey, epsilon * furthest)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -195,8 +221,7 @@ def test_the_ball_and_the_range_hold_at_every_step(photograph, norm: Norm, dtype
     start, epsilon = photograph.to(dtype), 0.03 if norm is Norm.LINF else 0.5
     # Steps far larger than the ball, with everything that moves pixels switched on.
     parts = changed(
-        recipe(Preset.PGD, epsilon, 12),
-        constraint=Constraint(norm, epsilon),
+        recipe(Preset.PGD, Constraint(norm, epsilon), 12),
         optimizer=Optimizer(StepRule.NORMALIZED_GRADIENT, 0.3),
     )
     path = our_path(model, start, -class_log_probability(0), parts)
@@ -211,10 +236,11 @@ def test_the_ball_and_the_range_hold_at_every_step(photograph, norm: Norm, dtype
 
 
 def test_without_an_objective_an_attack_goes_for_what_the_model_sees(model, photograph) -> None:
-    given = Task(None, recipe(Preset.PGD, 8 / 255), NORMALIZATION, image_given=True)
+    parts = recipe(Preset.PGD, Constraint(Norm.LINF, 8 / 255))
+    given = Task(None, parts, NORMALIZATION, image_given=True)
     found = answer_to(model, maximize(photograph, given))
     seen = int(found.start_logits[0].argmax())
-    named = Task(-class_log_probability(seen), recipe(Preset.PGD, 8 / 255), NORMALIZATION, image_given=True)
+    named = Task(-class_log_probability(seen), parts, NORMALIZATION, image_given=True)
     np.testing.assert_array_equal(found.pixels, answer_to(model, maximize(photograph, named)).pixels)
     before, after = (torch.from_numpy(logits[0]).softmax(0)[seen] for logits in (found.start_logits, found.logits))
     assert after < before
@@ -241,7 +267,7 @@ def test_pgd_at_four_grey_levels_flips_the_sample_photographs(embedded, name: st
     start = torch.from_numpy(as_float(fitted).transpose(2, 0, 1)[None].copy())
     normal = Normalization(embedded.preprocessing.mean, embedded.preprocessing.std)
     path: list[Progress] = []
-    given = Task(None, recipe(Preset.PGD, 4 / 255), normal, image_given=True, preview_interval_steps=1)
+    given = Task(None, recipe(Preset.PGD), normal, image_given=True, preview_interval_steps=1)
     found = answer_to(embedded, recorded(maximize(start, given), path.append))
     assert found.logits[0].argmax() != found.start_logits[0].argmax()
     # The ball and the range hold at every step, to the rounding of one addition.

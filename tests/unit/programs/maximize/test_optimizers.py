@@ -61,6 +61,12 @@ def test_normalized_steps_have_the_same_length_for_each_image() -> None:
     torch.testing.assert_close(scaled[-1], path[-1])
 
 
+def test_unit_steps_are_as_long_as_the_rate() -> None:
+    (first, *_), (gradient, *_) = our_path(StepRule.UNIT_GRADIENT, 0.1), gradients()
+    for step, one in zip(first, gradient, strict=True):
+        torch.testing.assert_close(step, 0.1 * one / one.norm())
+
+
 @pytest.mark.parametrize("rule", StepRule)
 def test_no_gradient_no_step(rule: StepRule) -> None:
     assert not Optimizer(rule, 0.1).begin()(torch.zeros(1, 3, 4, 4)).any()

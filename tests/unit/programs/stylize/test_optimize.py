@@ -253,9 +253,12 @@ def test_an_early_end_at_a_coarse_scale_returns_an_image_of_full_size(net: Model
     left = iter([False] * 2)
     recipe = replace(SMALL, pyramid_levels=3, step_count=30)
     program = stylize(pixels(0, size=64), pixels(1, size=64), task=task(recipe, ends=lambda: next(left, True)))
-    result = answer_to(net, program)
+    sides: set[int] = set()
+    result = answer_to(net, _passed_on(program, asked=lambda query: sides.add(query.rows.shape[-1])))
     assert result.pixels.shape == (64, 64, 3)
     assert len(result.losses) == 2
+    # Who has no time left gets no features of larger images.
+    assert sides == {16}
 
 
 def test_a_divergence_returns_an_image_and_says_so() -> None:
@@ -284,16 +287,32 @@ def test_previews_are_pictures(net: Model) -> None:
     def see(progress: Any) -> None:
         previews[progress.step] = progress.preview
 
-    answer_to(net, _passed_on(program, see))
+    answer_to(net, _passed_on(program, see=see))
     assert [step for step, preview in previews.items() if preview is not None] == [3, 6]
     assert previews[3].shape == (24, 24, 3)
     assert 0 <= float(previews[3].min()) <= float(previews[3].max()) <= 1
 
 
-def _passed_on(program: Any, see: Callable[[Any], None]) -> Any:
+@pytest.mark.parametrize("preserve_colors", [False, True])
+def test_the_last_preview_is_the_result(net: Model, preserve_colors: bool) -> None:
+    previews: list[Tensor] = []
+    recipe = replace(SMALL, preserve_colors=preserve_colors, pyramid_levels=2)
+    program = stylize(pixels(0, size=32), pixels(1, size=32), task=task(recipe, preview_interval_steps=1))
+    result = answer_to(net, _passed_on(program, see=lambda progress: previews.append(progress.preview)))
+    assert result.stop_reason is StopReason.COMPLETED
+    np.testing.assert_allclose(previews[-1].numpy(), result.pixels, atol=1e-12)
+    assert previews[0].shape == (16, 16, 3)
+    assert float(previews[0].std(2).mean()) > 0.01, "in colour"
+
+
+def _passed_on(
+    program: Any, see: Callable[[Any], None] = lambda progress: None, asked: Callable[[Any], None] = lambda query: None
+) -> Any:
     step = next(program)
     while True:
         if isinstance(step, tuple):
+            for query in step:
+                asked(query)
             answers = yield step
         else:
             see(step)

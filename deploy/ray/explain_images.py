@@ -268,6 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             pass_rows=parsed.pass_rows,
             # The one caller, and so the one tenant, sends a whole batch, and waits for as long as it takes.
             queue_size=max(1024, parsed.batch),
+            queue_bytes=sys.maxsize,
             tenant_share=1.0,
             interactive_queue_seconds=inf,
         )

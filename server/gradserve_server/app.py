@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -39,6 +40,7 @@ from gradserve_server.rpc.tenants import Authentication
 from gradserve_server.rpc.tokens import Tokens
 from gradserve_server.scheduling.admission import Bounds
 from gradserve_server.scheduling.job import Priority
+from gradserve_server.scheduling.memory_limit import memory_limit
 from gradserve_server.scheduling.worker import Worker
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 _DESCRIPTOR = explainer_service_pb2.DESCRIPTOR.services_by_name["ExplainerService"]
 SERVICE = _DESCRIPTOR.full_name
 LAST_BYTES_SECONDS = 2.0
+MEMORY_PARTS = 3
+"""Requests have one of them; models, passes and the allocator have the rest."""
 # A taken port is an error, not a second server behind the same address.
 _NO_REUSE = ("grpc.so_reuseport", 0)
 
@@ -71,6 +75,7 @@ class Server:
         Raises:
             Misconfigured: They cannot be used.
         """
+        settings = replace(settings, queue_bytes=settings.queue_bytes or memory_limit() // MEMORY_PARTS)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # time of creation says nothing here
         self.metrics = Metrics()
         self.worker = Worker(
@@ -367,7 +372,7 @@ def _bounds(settings: Settings) -> Bounds:
         Priority.INTERACTIVE: settings.interactive_queue_seconds,
         Priority.ITERATIVE: settings.iterative_queue_seconds,
     }
-    return Bounds(settings.queue_size, seconds, settings.tenant_share)
+    return Bounds(settings.queue_size, settings.queue_bytes, seconds, settings.tenant_share)
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

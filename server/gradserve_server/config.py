@@ -120,13 +120,16 @@ class Settings:
         Path,
     )
     queue_size: int = _setting(1024, "largest number of requests being decoded, waiting and computed", _whole(1))
+    queue_bytes: int = _setting(
+        0, "bytes that these may hold together; 0 for a third of what memory the process may have", _whole(0)
+    )
     interactive_queue_seconds: float = _setting(
         60.0, "most work of Explain that may wait, in seconds of the device", _number()
     )
     iterative_queue_seconds: float = _setting(
         1800.0, "most work of Maximize and Stylize that may wait, in seconds of the device", _number()
     )
-    tenant_share: float = _setting(0.9, "part of each of the three that one tenant may have, 0.01..1", _number(0.01, 1))
+    tenant_share: float = _setting(0.9, "part of each of the four that one tenant may have, 0.01..1", _number(0.01, 1))
     answer_cache_bytes: int = _setting(
         0, "bytes of answers of Explain to keep for the same requests; 0 for none", _whole(0)
     )

@@ -26,6 +26,7 @@ LIMITS = {
     "previews": 5,
     "streams": 1,
     "queue_size": 16,
+    "queue_bytes": 64 << 20,
     "methods": 3,
     "targets": 4,
     "decode_seconds": 0.25,
@@ -121,9 +122,15 @@ def test_streams_of_a_tenant(limited: Server, client: Client) -> None:
     assert client.maximize(class_index=1, steps=1, size=32).result()
 
 
-def place(limited: Server, seconds: float, priority: Priority = Priority.INTERACTIVE, tenant: str = "other") -> Place:
+def place(
+    limited: Server,
+    seconds: float,
+    priority: Priority = Priority.INTERACTIVE,
+    tenant: str = "other",
+    byte_count: int = 0,
+) -> Place:
     """Takes a place for work that nobody does."""
-    taken = Place(priority, tenant, seconds=seconds)
+    taken = Place(priority, tenant, seconds=seconds, bytes=byte_count)
     limited.worker.admission.enter(taken)
     return taken
 
@@ -147,6 +154,23 @@ def test_work_that_waits_is_bounded_by_class(limited: Server, client: Client) ->
             limited.worker.admission.leave(one)
     assert client.explain(CAT, overlay=False)
     assert sample(limited, "gradserve_rejected_total", reason="queue_full") == before + 1
+
+
+def test_memory_that_waiting_requests_hold_is_bounded(limited: Server, client: Client) -> None:
+    # Room for a small photograph, but not for what an ascent of this size holds.
+    taken = place(limited, 0.0, byte_count=(64 << 20) - 200_000)
+    try:
+        assert client.explain(CAT, overlay=False)
+        for call in (
+            lambda: client.maximize(class_index=1, steps=1, size=64).result(),
+            lambda: client.stylize(CAT, style=CAT, steps=1, size=64).result(),
+        ):
+            with pytest.raises(Overloaded, match=r"waiting requests hold \d+ bytes") as caught:
+                call()
+            assert caught.value.reason == "QUEUE_FULL"
+    finally:
+        limited.worker.admission.leave(taken)
+    assert client.maximize(class_index=1, steps=1, size=64).result()
 
 
 def test_a_tenant_has_a_share(limited: Server, client: Client) -> None:

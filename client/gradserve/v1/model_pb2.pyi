@@ -130,7 +130,7 @@ class CalibrationPoint(_message.Message):
     def __init__(self, rows: _Optional[int] = ..., forward_ms: _Optional[float] = ..., gradient_ms: _Optional[float] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("image_bytes", "image_pixels", "methods", "targets", "objectives", "steps", "images", "stylize_side_px", "color_maps", "heatmap_bytes", "maximize_pixels", "stylizer_pixels", "rows", "layers", "previews", "decode_ms", "streams", "queue_size", "interactive_queue_ms", "iterative_queue_ms", "tenant_share_percent", "message_bytes")
+    __slots__ = ("image_bytes", "image_pixels", "methods", "targets", "objectives", "steps", "images", "stylize_side_px", "color_maps", "heatmap_bytes", "maximize_pixels", "stylizer_pixels", "rows", "layers", "previews", "decode_ms", "streams", "queue_size", "interactive_queue_ms", "iterative_queue_ms", "tenant_share_percent", "message_bytes", "queue_bytes")
     IMAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     IMAGE_PIXELS_FIELD_NUMBER: _ClassVar[int]
     METHODS_FIELD_NUMBER: _ClassVar[int]
@@ -153,6 +153,7 @@ class Limits(_message.Message):
     ITERATIVE_QUEUE_MS_FIELD_NUMBER: _ClassVar[int]
     TENANT_SHARE_PERCENT_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_BYTES_FIELD_NUMBER: _ClassVar[int]
     image_bytes: int
     image_pixels: int
     methods: int
@@ -175,4 +176,5 @@ class Limits(_message.Message):
     iterative_queue_ms: int
     tenant_share_percent: int
     message_bytes: int
-    def __init__(self, image_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., methods: _Optional[int] = ..., targets: _Optional[int] = ..., objectives: _Optional[int] = ..., steps: _Optional[int] = ..., images: _Optional[int] = ..., stylize_side_px: _Optional[int] = ..., color_maps: _Optional[_Iterable[str]] = ..., heatmap_bytes: _Optional[int] = ..., maximize_pixels: _Optional[int] = ..., stylizer_pixels: _Optional[int] = ..., rows: _Optional[int] = ..., layers: _Optional[int] = ..., previews: _Optional[int] = ..., decode_ms: _Optional[int] = ..., streams: _Optional[int] = ..., queue_size: _Optional[int] = ..., interactive_queue_ms: _Optional[int] = ..., iterative_queue_ms: _Optional[int] = ..., tenant_share_percent: _Optional[int] = ..., message_bytes: _Optional[int] = ...) -> None: ...
+    queue_bytes: int
+    def __init__(self, image_bytes: _Optional[int] = ..., image_pixels: _Optional[int] = ..., methods: _Optional[int] = ..., targets: _Optional[int] = ..., objectives: _Optional[int] = ..., steps: _Optional[int] = ..., images: _Optional[int] = ..., stylize_side_px: _Optional[int] = ..., color_maps: _Optional[_Iterable[str]] = ..., heatmap_bytes: _Optional[int] = ..., maximize_pixels: _Optional[int] = ..., stylizer_pixels: _Optional[int] = ..., rows: _Optional[int] = ..., layers: _Optional[int] = ..., previews: _Optional[int] = ..., decode_ms: _Optional[int] = ..., streams: _Optional[int] = ..., queue_size: _Optional[int] = ..., interactive_queue_ms: _Optional[int] = ..., iterative_queue_ms: _Optional[int] = ..., tenant_share_percent: _Optional[int] = ..., message_bytes: _Optional[int] = ..., queue_bytes: _Optional[int] = ...) -> None: ...

@@ -1,14 +1,26 @@
-"""About how much work a request is, in rows of the model's input size with one gradient: for admission and limits."""
+"""About how much work a request is, in rows of the model's input size with one gradient, and how much memory it holds.
+
+For admission and limits.
+"""
 
 from math import prod
+from typing import Any
+
+import numpy.typing as npt
 
 from gradserve_server.autograd.query import FORWARD_COST
 from gradserve_server.errors import InvalidInput
 from gradserve_server.models.model import Model
 from gradserve_server.programs.explain.method import InputSize
+from gradserve_server.programs.stylize.lbfgs import pair_count
+from gradserve_server.programs.stylize.recipe import StyleOptimizer
 from gradserve_server.rpc.maximize_requests import MaximizeCall
 from gradserve_server.rpc.requests import ExplainCall
 from gradserve_server.rpc.stylize_requests import FeedForward, StylizeCall
+
+HELD_IMAGES = 8
+"""Images as large as the result that an ascent holds: its start, parameters, pixels, the best, rows and their gradient,
+and the two that Adam remembers."""
 
 
 def explain_rows(call: ExplainCall) -> float:
@@ -47,6 +59,23 @@ def stylize_rows(call: StylizeCall) -> float:
         scales[-1], call.model
     )
     return steps + FORWARD_COST * forwards
+
+
+def maximize_bytes(start: npt.NDArray[Any]) -> int:
+    """Returns about how many bytes a climb from these images holds."""
+    return HELD_IMAGES * start.nbytes
+
+
+def stylize_bytes(call: StylizeCall) -> int:
+    """Returns about how many bytes the making of a picture holds."""
+    content, *_ = call.images
+    held = sum(image.nbytes for image in call.images)
+    if isinstance(call.style, FeedForward):
+        return held
+    remembered = (
+        2 * pair_count(content.size) * content.nbytes if call.style.recipe.optimizer is StyleOptimizer.LBFGS else 0
+    )
+    return held + HELD_IMAGES * content.nbytes + remembered
 
 
 def check_rows(rows: float, most: int) -> None:

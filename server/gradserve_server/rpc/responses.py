@@ -113,6 +113,7 @@ def _limits(settings: Settings) -> model_pb2.Limits:
         decode_ms=_milliseconds(settings.decode_seconds),
         streams=settings.streams,
         queue_size=settings.queue_size,
+        queue_bytes=settings.queue_bytes,
         interactive_queue_ms=_milliseconds(settings.interactive_queue_seconds),
         iterative_queue_ms=_milliseconds(settings.iterative_queue_seconds),
         tenant_share_percent=round(settings.tenant_share * 100),

@@ -34,7 +34,7 @@ from gradserve_server.rpc import (
 from gradserve_server.rpc.ahead import Ahead
 from gradserve_server.rpc.answer_cache import AnswerCache, key_of
 from gradserve_server.rpc.calls import current_call
-from gradserve_server.rpc.costs import check_rows, explain_rows
+from gradserve_server.rpc.costs import check_rows, explain_rows, maximize_bytes, stylize_bytes
 from gradserve_server.rpc.deadlines import remaining_seconds
 from gradserve_server.rpc.pool import Pool
 from gradserve_server.rpc.streams import outcome_of
@@ -87,7 +87,8 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         deadline = time.monotonic() + remaining_seconds(context)
         # A forward a method at the least: who cannot have that need not have the request looked at.
         rows = len(request.methods) * FORWARD_COST
-        place = self._place(Priority.INTERACTIVE, deadline, repository.get(request.model), rows=rows)
+        model = repository.get(request.model)
+        place = self._place(Priority.INTERACTIVE, deadline, model, rows=rows, byte_count=request.ByteSize())
         with self._worker.admission.place(place):
             check = partial(requests.explain_call, request, repository, self._settings)
             # Who is to be refused should not wait in the pool behind the images of others.
@@ -104,14 +105,16 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
     async def _explained(
         self, request: explain_pb2.ExplainRequest, call: requests.ExplainCall, rows: float, place: Place
     ) -> explain_pb2.ExplainResponse:
-        def prepare() -> tuple[npt.NDArray[Any], Placement, tuple[npt.NDArray[Any], ...]]:
+        def prepare() -> tuple[Callable[[], npt.NDArray[Any]], Placement, tuple[npt.NDArray[Any], ...]]:
             image = requests.explain_image(request, call, self._settings)
             preprocessing = call.model.preprocessing
             fitted, placement = fit_decoded(image, preprocessing)
             placement = placement.within(call.max_side_px) if call.max_side_px else placement
             requests.check_heatmap_bytes(call, placement.original, self._settings)
             requests.check_overlay(call, placement.original)
-            picture = requests.explained_picture(request, call, image, fitted, placement.original, self._settings)
+            # Only when there is something to lay over it: until then it would be the largest part of what waits.
+            size = placement.original
+            picture = partial(requests.explained_picture, request, call, image, fitted, size, self._settings)
             inputs: list[npt.NDArray[Any]] = [
                 model_input(fitted, preprocessing),
                 preprocessing.black,
@@ -140,15 +143,21 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             passed=current_call.get().passed,
         )
         outcome = await outcome_of(self._worker.submit(job))
-        return await self._pool.run(partial(responses.explain_response, call, outcome, picture, placement), leaves=True)
+
+        def respond() -> explain_pb2.ExplainResponse:
+            return responses.explain_response(call, outcome, picture(), placement)
+
+        return await self._pool.run(respond, leaves=True)
 
     async def Maximize(self, request: maximize_pb2.MaximizeRequest, context: Context) -> None:  # noqa: N802
         """Streams the way to an image that maximises objectives, then the image."""
         deadline = time.monotonic() + remaining_seconds(context)
         call = maximize_requests.maximize_call(request, self._models(), self._settings)
-        place = self._place(Priority.ITERATIVE, deadline, call.model, ends_early=call.margin_seconds is not None)
+        early, size = call.margin_seconds is not None, request.ByteSize()
+        place = self._place(Priority.ITERATIVE, deadline, call.model, ends_early=early, byte_count=size)
         with self._worker.admission.place(place):
             start = await self._pool.run(partial(maximize_requests.start_images, request, call, self._settings))
+            self._worker.admission.hold(place, size + maximize_bytes(start))
             await maximize_stream.answer(call, start, place, self._worker, self._leaving, context)
 
     async def Stylize(self, request: stylize_pb2.StylizeRequest, context: Context) -> None:  # noqa: N802
@@ -159,9 +168,11 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             time.monotonic() + remaining_seconds(context),
             # A trained network's one pass has no earlier result.
             ends_early=request.HasField("result_before_deadline") and request.HasField("optimization"),
+            byte_count=request.ByteSize(),
         )
         with self._worker.admission.place(place):
             call = await self._pool.run(partial(stylize_requests.stylize_call, request, repository, self._settings))
+            self._worker.admission.hold(place, request.ByteSize() + stylize_bytes(call))
             await stylize_stream.answer(call, place, self._worker, self._leaving, context)
 
     async def ListModels(  # noqa: N802
@@ -197,10 +208,11 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         *,
         rows: float = 0.0,
         ends_early: bool = False,
+        byte_count: int = 0,
     ) -> Place:
         seconds = self._worker.expected_seconds(model, rows) if model is not None else 0.0
         pass_seconds = self._worker.calibrations[model].pass_seconds if model is not None else 0.0
-        return Place(priority, current_call.get().tenant, deadline, ends_early, seconds, pass_seconds)
+        return Place(priority, current_call.get().tenant, deadline, ends_early, seconds, pass_seconds, byte_count)
 
     async def _leaving(self, function: Callable[[], Result]) -> Result:
         return await self._pool.run(function, leaves=True)

@@ -34,11 +34,13 @@ class Bounds:
 
     Attributes:
         programs: Number of requests, those whose images are being decoded included.
+        bytes: Bytes that they hold.
         seconds: Of each class, seconds of work. A request that would be alone is let in whatever its size.
-        tenant_share: Part of both that one tenant may have, 0..1: the rest is there for others.
+        tenant_share: Part of each that one tenant may have, 0..1: the rest is there for others.
     """
 
     programs: int = 1024
+    bytes: float = inf
     seconds: dict[Priority, float] = field(default_factory=lambda: dict.fromkeys(Priority, inf))
     tenant_share: float = 0.9
 
@@ -69,6 +71,7 @@ class Admission:
         # Sums over the places, because every refusal asks for them: under overload there are many of both.
         self._counts: Counter[tuple[Priority, str]] = Counter()
         self._seconds: dict[tuple[Priority, str], float] = {}
+        self._bytes: Counter[str] = Counter()
         self.pace = 1.0
         """How much longer passes take than calibration says."""
 
@@ -94,15 +97,20 @@ class Admission:
             Expired: Others wait, and the work takes longer than the caller does.
         """
         with self._lock:
+            self._check_bytes(place, place.bytes)
             self._check(place, place.seconds)
             self._places[place] = None
             self._count(place, 1, place.seconds)
+            self._bytes[place.tenant] += place.bytes
 
     def leave(self, place: Place) -> None:
         """Gives a place back."""
         with self._lock:
             del self._places[place]
             self._count(place, -1, -place.seconds)
+            self._bytes[place.tenant] -= place.bytes
+            if not self._bytes[place.tenant]:
+                del self._bytes[place.tenant]
 
     def weigh(self, place: Place, seconds: float) -> None:
         """Notes how much work a place's request is, once that is known. Raises as `enter`, unless nothing changes."""
@@ -110,6 +118,13 @@ class Admission:
             if seconds != place.seconds:
                 self._check(place, seconds)
                 self._set(place, seconds)
+
+    def hold(self, place: Place, count: int) -> None:
+        """Notes how many bytes a place's request holds, once that is known. Raises as `enter`."""
+        with self._lock:
+            self._check_bytes(place, count)
+            self._bytes[place.tenant] += count - place.bytes
+            place.bytes = count
 
     def done(self, place: Place, seconds: float) -> None:
         """Notes that so much work of a place's request is done; more than was expected of it is nobody's delay."""
@@ -175,6 +190,24 @@ class Admission:
                 held + own - share,
             )
         self._check_deadline(place, seconds)
+
+    def _check_bytes(self, place: Place, count: int) -> None:
+        own = place.bytes if place in self._places else 0
+        for held, bound, reason, whose in (
+            (sum(self._bytes.values()) - own, self.bounds.bytes, "QUEUE_FULL", ""),
+            (
+                self._bytes[place.tenant] - own,
+                self.bounds.tenant_share * self.bounds.bytes,
+                "TENANT_QUOTA",
+                " of this tenant",
+            ),
+        ):
+            if held and held + count > bound:
+                raise self._overloaded(
+                    reason,
+                    f"waiting requests{whose} hold {held} bytes; with {count} more they would be over {bound:.0f}",
+                    0.0,
+                )
 
     def _check_deadline(self, place: Place, seconds: float) -> None:
         left = place.deadline - self._clock()

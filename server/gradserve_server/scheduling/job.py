@@ -38,6 +38,7 @@ class Place:
         ends_early: Whether it ends by itself before the deadline, whatever is left to do.
         seconds: Work still to do, as calibration says.
         pass_seconds: How long a full pass takes, which its rows share with others'; 0 where that is not known yet.
+        bytes: Memory that it holds until it is answered, as far as is known.
     """
 
     priority: Priority
@@ -46,6 +47,7 @@ class Place:
     ends_early: bool = False
     seconds: float = 0.0
     pass_seconds: float = 0.0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,7 @@
 """Who is let in: by what they cost, whose they are, and until when they wait."""
 
+from math import inf
+
 import pytest
 
 from gradserve_server.errors import Expired, Overloaded
@@ -11,7 +13,7 @@ NOW = 1000.0
 
 
 def admission(interactive: float = 10.0, iterative: float = 100.0, share: float = 1.0) -> Admission:
-    bounds = Bounds(100, {INTERACTIVE: interactive, ITERATIVE: iterative}, share)
+    bounds = Bounds(100, inf, {INTERACTIVE: interactive, ITERATIVE: iterative}, share)
     return Admission(bounds, clock=lambda: NOW)
 
 
@@ -109,6 +111,32 @@ def test_the_number_of_requests_is_bounded() -> None:
     enter(queue, 0.0)
     enter(queue, 0.0, priority=ITERATIVE)
     assert refusal(queue, 0.0).reason == "QUEUE_FULL"
+
+
+def test_the_bytes_that_requests_hold_are_bounded() -> None:
+    queue = Admission(Bounds(bytes=100, tenant_share=0.6))
+
+    def holding(count: int, tenant: str) -> Place:
+        place = Place(INTERACTIVE, tenant, bytes=count)
+        queue.enter(place)
+        return place
+
+    first = holding(50, "shop")
+    for count, tenant, reason in ((11, "shop", "TENANT_QUOTA"), (51, "lake", "QUEUE_FULL")):
+        with pytest.raises(Overloaded) as caught:
+            holding(count, tenant)
+        assert caught.value.reason == reason
+    second = holding(40, "lake")
+    # What is found to hold more than was known is refused then, and keeps what it had.
+    with pytest.raises(Overloaded):
+        queue.hold(second, 51)
+    queue.hold(second, 50)
+    queue.leave(first)
+    queue.leave(second)
+    # Alone it is let in whatever its size.
+    queue.leave(holding(1000, "shop"))
+    holding(60, "shop")
+    holding(40, "lake")
 
 
 def test_who_would_come_too_late_is_refused_at_once() -> None:

@@ -26,6 +26,11 @@ SMALLEST_RISE = 1e-9
 """Nothing moves where no gradient is larger, or where a whole step promises no more."""
 
 
+def pair_count(parameters: int, history: int = HISTORY) -> int:
+    """Returns how many pairs are remembered of an ascent with so many parameters."""
+    return min(history, max(FEWEST_PAIRS, HISTORY_NUMBERS // parameters))
+
+
 class Lbfgs:
     """The steps of one ascent: call it with each gradient; it returns what to add to the parameters.
 
@@ -58,7 +63,7 @@ class Lbfgs:
         return self._step.reshape(gradient.shape)
 
     def _begin(self, like: Tensor) -> None:
-        places = min(self._history, max(FEWEST_PAIRS, HISTORY_NUMBERS // like.numel()))
+        places = pair_count(like.numel(), self._history)
         self._steps = like.new_zeros(places, like.numel())
         self._changes = like.new_zeros(places, like.numel())
         # Of each step with each change, and of each change with each; a place that is empty is a unit of its own.

@@ -112,6 +112,28 @@ def test_a_targeted_attack_succeeds_when_its_target_is_seen(client: Client) -> N
     assert not missed.perturbation.succeeded
 
 
+def test_an_attack_that_aims_away_succeeds_when_another_class_is_seen(client: Client) -> None:
+    away = -objectives.class_score("espresso", log_probability=True)
+    picture = jpeg("coffee")
+    flipped = client.maximize(objectives=away, image=picture, preset="pgd").result()
+    assert flipped.after.label != "espresso"
+    assert flipped.perturbation.succeeded
+    for aim in ({}, {"objectives": away}):
+        missed = client.maximize(image=picture, preset="fgsm", epsilon=1e-4, **aim).result()
+        assert missed.after.label == "espresso"
+        assert not missed.perturbation.succeeded
+
+
+def test_the_change_is_what_the_result_has_and_the_image_had_not(client: Client) -> None:
+    pixels = photograph("coffee")[:64, :64].astype(np.float32) / 255
+    result = client.maximize(image=pixels, model="in_float64", preset="pgd", include_pixels=True).result()
+    change = result.pixels[0].astype(float) - pixels
+    largest = np.abs(change).max()
+    assert result.perturbation.linf_norm == pytest.approx(largest, rel=1e-5)
+    assert result.perturbation.l2_norm == pytest.approx(np.sqrt(np.square(change).sum()), rel=1e-5)
+    np.testing.assert_allclose(result.perturbation.picture, 255 * (1 + change / largest) / 2, atol=0.51)
+
+
 def test_a_dream_keeps_the_size_of_its_photograph(client: Client) -> None:
     picture = photograph("coffee")[:150, :210]
     result = client.maximize(

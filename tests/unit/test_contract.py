@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,21 @@ def test_parameters_are_those_of_the_message(name: str) -> None:
 
 def test_overlay_options_are_those_of_the_message() -> None:
     assert {field.name for field in fields(OverlayOptions)} == set(explain_pb2.OverlayOptions.DESCRIPTOR.fields_by_name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_words"), [(OverlayOptions, {"color_map", "legend"}), (TrustOptions, {"transforms"})]
+)
+def test_options_have_the_defaults_that_the_contract_says(kind: type, in_words: set[str]) -> None:
+    """Those that are a number or the name of a value; the others are said in words."""
+    proto = (ROOT / "protos/gradserve/v1/explain.proto").read_text()
+    (message,) = re.findall(rf"^message {kind.__name__} {{(.*?)^}}", proto, re.MULTILINE | re.DOTALL)
+    said = re.findall(r"Default (\d+(?:\.\d+)?|[A-Z]+)\b.*\n  (?:optional )?\w+ (\w+) =", message)
+    assert {field: default for default, field in said} == {
+        field.name: field.default.name if isinstance(field.default, Enum) else f"{field.default:g}"
+        for field in fields(kind)
+        if field.name not in in_words
+    }
 
 
 def test_every_method_has_a_section_in_the_documentation() -> None:

@@ -1,5 +1,6 @@
 """Images on their way into messages."""
 
+from collections.abc import Callable, Mapping
 from io import BytesIO
 
 import numpy as np
@@ -9,12 +10,24 @@ from skimage import data
 
 from gradserve.images import from_image, to_message
 
+UPRIGHT: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda lying: lying,
+    2: np.fliplr,
+    3: lambda lying: np.rot90(lying, 2),
+    4: np.flipud,
+    5: lambda lying: lying.swapaxes(0, 1),
+    6: lambda lying: np.rot90(lying, -1),
+    7: lambda lying: np.rot90(lying.swapaxes(0, 1), 2),
+    8: lambda lying: np.rot90(lying),
+}
+"""By EXIF's orientation, from a picture as it lies in its file to the same upright."""
+
 
 def sent(image: PIL.Image.Image) -> PIL.Image.Image:
     return PIL.Image.open(BytesIO(to_message(image).encoded))
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", UPRIGHT)
 def test_a_pil_image_is_sent_as_a_person_sees_it(orientation: int) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
@@ -23,7 +36,9 @@ def test_a_pil_image_is_sent_as_a_person_sees_it(orientation: int) -> None:
     # The server turns a file, and a picture that was opened is the same picture.
     found = sent(PIL.Image.open(file))
     assert found.getexif().get(0x0112, 1) == 1
-    assert np.array_equal(np.asarray(found), np.asarray(from_image(file.getvalue())))
+    expected = UPRIGHT[orientation](data.chelsea())
+    assert np.array_equal(np.asarray(found), expected)
+    assert np.array_equal(np.asarray(from_image(file.getvalue())), expected)
 
 
 def test_a_pil_image_with_exif_data_that_are_none_is_sent_as_it_lies() -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gradserve_server.errors import InvalidInput
 from gradserve_server.imaging.overlay import (
@@ -25,10 +26,10 @@ def options(**given) -> OverlayOptions:
 
 def test_clipping_is_by_percentile_of_the_polarity() -> None:
     values = np.arange(-100, 101, dtype=float)
-    found = shading(values, options(clip_percent_lowerbound=75, clip_percent_upperbound=100))
-    assert (found.low, found.high) == (50, 100)
-    found = shading(values, options(polarity=Polarity.BOTH, clip_percent_lowerbound=50, clip_percent_upperbound=100))
-    assert (found.low, found.high) == (50, 100)
+    found = shading(values, options(clip_percent_lowerbound=75, clip_percent_upperbound=99))
+    assert (found.low, found.high) == (50, 98)
+    found = shading(values, options(polarity=Polarity.BOTH, clip_percent_lowerbound=50, clip_percent_upperbound=99))
+    assert (found.low, found.high) == (50, 99)
 
 
 def test_what_is_not_attributed_is_the_picture() -> None:
@@ -47,6 +48,11 @@ def test_the_strongest_attribution_has_the_strongest_colour() -> None:
     assert abs(int(quarter[0, 0, 0]) - 64) <= 1
 
 
+def test_opacity_is_the_part_of_the_colour_in_the_mixture() -> None:
+    rendered = render(np.ones((8, 8)), PICTURE, WHOLE, options(opacity=0.25, color_map="gray"))
+    assert (rendered == np.rint(0.75 * PICTURE + 0.25 * 255)).all()
+
+
 def test_a_diverging_map_is_centred_at_zero() -> None:
     both = options(polarity=Polarity.BOTH, opacity=1.0, color_map="bwr")
     black = np.zeros_like(PICTURE)
@@ -59,6 +65,7 @@ def test_backgrounds() -> None:
     zero = np.zeros((8, 8))
     grey = render(zero, PICTURE, WHOLE, OverlayOptions())
     assert (np.ptp(grey, axis=2) == 0).all()
+    assert np.abs(grey[..., 0].astype(int) - np.asarray(Image.fromarray(PICTURE).convert("L"))).max() <= 1
     masked = OverlayOptions(background=OverlayBackground.MASK_BLACK)
     assert not render(zero, PICTURE, WHOLE, masked).any()
     assert (render(np.ones((8, 8)), PICTURE, WHOLE, masked) == PICTURE).all()

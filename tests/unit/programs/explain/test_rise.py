@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gradserve_server.autograd.objective import channel, class_score, ranked_class_score
 from gradserve_server.errors import InvalidInput
+from gradserve_server.models.model import Model
 from gradserve_server.programs.explain.baseline import Black, Mean
 from gradserve_server.programs.explain.rise import Masks, Rise
 
@@ -102,6 +103,15 @@ def test_a_linear_score_has_its_expectation() -> None:
     assert float((found - expected).abs().max()) < 3 * spread
     centred = (found - found.mean()).flatten(), (expected - expected.mean()).flatten()
     assert torch.nn.functional.cosine_similarity(*centred, dim=0) > 0.98
+
+
+def test_a_weighted_sum_of_classes_has_the_weighted_sum_of_their_maps(model: Model) -> None:
+    """Each class counts by its probability, as it does alone."""
+    first, second, found = (
+        answer_to(model, Rise(20).explain(subject_of(image(), target, seed=4, model=model))).values
+        for target in (class_score(1), class_score(2), class_score(1) - 0.5 * class_score(2))
+    )
+    torch.testing.assert_close(found, first - 0.5 * second)
 
 
 def test_the_seed_determines_the_masks(model) -> None:

@@ -78,7 +78,8 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         repository = self._models()
         if not self._answers.on:
             return await self._admitted(request, repository, context)
-        key = await self._pool.run(partial(key_of, request, repository.get(request.model)))
+        # Not behind others' images: it may be answered, or refused, at once.
+        key = await self._leaving(partial(key_of, request, repository.get(request.model)))
         return await self._answers.answer(key, lambda: self._admitted(request, repository, context))
 
     async def _admitted(

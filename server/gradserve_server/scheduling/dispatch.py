@@ -8,6 +8,7 @@ advances programs.
 """
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -46,6 +47,7 @@ class Dispatch:
         sizes: How many of them rows are for.
         run: Runs a pass in a lane, and settles it.
         failed: Told what the second lane could not go on after; without the turn.
+        errand_seconds: How long what is done between passes may take before the first lane is overdue.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class Dispatch:
         sizes: PassSizes,
         run: Callable[[Pass, Lane], None],
         failed: Callable[[BaseException], None],
+        errand_seconds: float = inf,
     ) -> None:
         self._scheduler = scheduler
         self._lanes = lanes
         self._sizes = sizes
         self._run = run
         self._failed = failed
+        self._errand_seconds = errand_seconds
         self.turn = threading.Lock()
         """Who holds it may ask and tell the scheduler."""
         self._arrived: SimpleQueue[Callable[[Lane], None] | None] = SimpleQueue()
@@ -127,7 +131,9 @@ class Dispatch:
             # Asked for a pass, the scheduler may have dropped its last program.
             done = not self._scheduler.busy
         if errand is not None:
+            lane.due = time.monotonic() + self._errand_seconds
             errand()
+            lane.due = inf
         elif packed is not None:
             self._run(packed, lane)
         elif self._stopping and done:

@@ -17,7 +17,6 @@ while somebody is expected who asks for little, so do those who ask for much, an
 that are interrupted between operations have none of the rows for which they would be.
 """
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,8 +30,8 @@ from gradserve_server.autograd.answer import Answer
 from gradserve_server.autograd.computation import Computation, computed
 from gradserve_server.autograd.passes import PassKey
 from gradserve_server.autograd.program import Program, Progress
-from gradserve_server.errors import Expired, Overloaded, RequestError
-from gradserve_server.models.failure import lacks_memory
+from gradserve_server.errors import Expired, RequestError
+from gradserve_server.scheduling.delivery import deliver
 from gradserve_server.scheduling.demand import (
     Demand,
     Pass,
@@ -46,8 +45,6 @@ from gradserve_server.scheduling.demand import (
 from gradserve_server.scheduling.expectations import Expectations
 from gradserve_server.scheduling.fairness import Fairness
 from gradserve_server.scheduling.job import Job, Outcome, Priority
-
-log = logging.getLogger(__name__)
 
 
 class Standing(Enum):
@@ -378,23 +375,6 @@ class Scheduler:
             # A demand knows its run: without this the tensors of its answers would stay until cycles are collected.
             run.demands = []
             deliver(run.future, end)
-
-
-def deliver(future: "Future[Outcome[Any]]", end: Outcome[Any] | Exception) -> None:
-    """Gives a job's end to whoever waits for it, if anybody still does."""
-    if isinstance(end, Exception) and not isinstance(end, RequestError) and lacks_memory(end):
-        log.warning("a program ran out of memory", exc_info=end)
-        message = "what is computed between passes is too large for the memory"
-        end = Overloaded(message, retry_seconds=1.0, reason="MEMORY")
-    if not isinstance(end, Outcome) and not isinstance(end, RequestError):
-        log.error("a program failed", exc_info=end)
-    # Done already: cancelled, or given up for a worker that hangs.
-    if future.done() or not future.set_running_or_notify_cancel():
-        return
-    if isinstance(end, Outcome):
-        future.set_result(end)
-    else:
-        future.set_exception(end)
 
 
 def _asking_much(waiting: Mapping[str, int], short: int) -> set[str]:

@@ -32,6 +32,7 @@ from gradserve_server.scheduling.admission import Admission, Bounds
 from gradserve_server.scheduling.calibration import Calibration
 from gradserve_server.scheduling.calibration_cache import CalibrationCache
 from gradserve_server.scheduling.covered import Covered
+from gradserve_server.scheduling.delivery import deliver
 from gradserve_server.scheduling.demand import PATIENCE, Pass
 from gradserve_server.scheduling.dispatch import Dispatch, Lane
 from gradserve_server.scheduling.inputs import Inputs
@@ -41,7 +42,7 @@ from gradserve_server.scheduling.lanes import Lanes
 from gradserve_server.scheduling.launched import Launched
 from gradserve_server.scheduling.loader import Loader
 from gradserve_server.scheduling.pass_sizes import PassSizes
-from gradserve_server.scheduling.scheduler import Scheduler, deliver
+from gradserve_server.scheduling.scheduler import Scheduler
 from gradserve_server.scheduling.threads import use_threads
 
 Result = TypeVar("Result")
@@ -50,6 +51,8 @@ log = logging.getLogger(__name__)
 
 MOST_TIMES_EXPECTED = 20.0
 """How many times longer than expected a pass may take: a first one of its shape, or one that is halved for memory."""
+ERRAND_TIMES = 10.0
+"""How many times `wedged_seconds` a measurement may take, of which nobody knows how long it should."""
 
 # Of the process, read before the loader changes it.
 _THREADS = torch.get_num_threads()
@@ -103,7 +106,9 @@ class Worker:
             self._sizes.lanes,
             abandoned=lambda reason: metrics.abandoned.labels(reason).inc(),
         )
-        self._dispatch = Dispatch(self._scheduler, self._lanes, self._sizes, self._run, self._fail)
+        self._dispatch = Dispatch(
+            self._scheduler, self._lanes, self._sizes, self._run, self._fail, ERRAND_TIMES * wedged_seconds
+        )
         self._settled = threading.Event()
         self._thread = threading.Thread(target=self._main, name=f"worker-{device}", daemon=True)
         cache = CalibrationCache(calibration_cache, _THREADS, pass_rows) if calibration_cache else None

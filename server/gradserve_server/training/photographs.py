@@ -5,7 +5,6 @@ training that goes on from a checkpoint sees what it would have seen, and the pr
 step between them.
 """
 
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,8 @@ from gradserve_server.imaging.geometry import as_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 100_000_000
-DECODED = 64
-"""Number of photographs that are kept decoded."""
+KEPT_BYTES = 512 << 20
+"""What photographs that are kept decoded have together. The first stay: each comes as often as any other."""
 
 LEAST_SCALE = 0.4
 """The smallest crop has this part of the photograph's shorter side."""
@@ -43,7 +42,8 @@ class Photographs:
             raise InvalidInput(f"{folder} has no photographs: put files {', '.join(SUFFIXES)} there", field="images")
         self._size = size
         self._seed = seed
-        self._decoded = lru_cache(DECODED)(read_image)
+        self._kept: dict[Path, npt.NDArray[np.uint8]] = {}
+        self._room = KEPT_BYTES
 
     def draw(self, start: int, count: int) -> npt.NDArray[np.uint8]:
         """Returns draws number `start` to `start + count - 1`, [count, size, size, 3].
@@ -58,7 +58,7 @@ class Photographs:
     def _draw(self, number: int) -> npt.NDArray[np.uint8]:
         epoch, position = divmod(number, len(self.files))
         order = np.random.default_rng((self._seed, 0, epoch)).permutation(len(self.files))
-        pixels = self._decoded(self.files[order[position]])
+        pixels = self._pixels(self.files[order[position]])
         random = np.random.default_rng((self._seed, 1, number))
         height, width = pixels.shape[:2]
         shorter = min(height, width)
@@ -66,6 +66,15 @@ class Photographs:
         left, top = random.integers(width - side + 1), random.integers(height - side + 1)
         drawn = square(pixels, int(left), int(top), side, self._size)
         return drawn[:, ::-1] if random.random() < 0.5 else drawn
+
+    def _pixels(self, file: Path) -> npt.NDArray[np.uint8]:
+        if (kept := self._kept.get(file)) is not None:
+            return kept
+        pixels = read_image(file)
+        if pixels.nbytes <= self._room:
+            self._kept[file] = pixels
+            self._room -= pixels.nbytes
+        return pixels
 
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:

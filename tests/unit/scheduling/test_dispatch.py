@@ -305,3 +305,26 @@ def test_many_threads_ask_and_cancel_and_nobody_is_forgotten(gated: Gated, model
     assert len(ended) == 8 * 40
     assert sum(ended) > 0
     assert worker.live == 0
+
+
+def test_a_measurement_that_hangs_is_seen() -> None:
+    worker, held, entered = Worker("cpu", Metrics(), wedged_seconds=0.01), threading.Event(), threading.Event()
+
+    def hanging() -> None:
+        entered.set()
+        held.wait(WAIT_SECONDS)
+
+    worker.start()
+    try:
+        measured = worker._dispatch.between_passes(hanging)
+        assert entered.wait(WAIT_SECONDS)
+        # Ten times what a pass may take longer.
+        time.sleep(0.15)
+        assert worker.overdue
+        held.set()
+        measured.result(WAIT_SECONDS)
+        worker._dispatch.between_passes(lambda: None).result(WAIT_SECONDS)
+        assert not worker.overdue
+    finally:
+        held.set()
+        worker.stop()

@@ -8,6 +8,7 @@ from PIL import Image
 from tests.conftest import jpeg
 
 from gradserve_server.errors import InvalidInput
+from gradserve_server.training import photographs
 from gradserve_server.training.photographs import Photographs
 
 
@@ -28,6 +29,15 @@ def test_draws_do_not_depend_on_what_was_drawn_before(folder: Path) -> None:
     np.testing.assert_array_equal(later.draw(0, 4), together[:4])
     assert not np.array_equal(Photographs(folder, 32, seed=8).draw(0, 6), together)
     assert len({draw.tobytes() for draw in together}) == 6
+
+
+def test_what_is_kept_decoded_is_bounded_and_changes_no_draw(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Photographs(folder, 32, seed=7).draw(0, 6)
+    # Room for one of the two.
+    monkeypatch.setattr(photographs, "KEPT_BYTES", 800_000)
+    bounded = Photographs(folder, 32, seed=7)
+    np.testing.assert_array_equal(bounded.draw(0, 6), expected)
+    assert 0 < sum(kept.nbytes for kept in bounded._kept.values()) <= 800_000
 
 
 def test_each_photograph_comes_once_before_any_comes_again(tmp_path: Path) -> None:

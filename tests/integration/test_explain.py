@@ -171,6 +171,13 @@ def test_top_k(client: Client) -> None:
     assert explained[0].target.probability > explained[1].target.probability > explained[2].target.probability
 
 
+@pytest.mark.parametrize(("count", "listed"), [(1, 1), (7, 7), (100, 10)])
+def test_as_many_predictions_as_are_asked_for_and_there_are(client: Client, count: int, listed: int) -> None:
+    found = client.explain(jpeg("chelsea"), model="in_float64", prediction_count=count, overlay=False).predictions
+    assert len({score.index for score in found}) == len(found) == listed
+    assert [score.probability for score in found] == sorted((score.probability for score in found), reverse=True)
+
+
 def test_targets_differ(client: Client) -> None:
     cat, cup = (client.explain(jpeg("coffee"), method="grad_cam", target=target) for target in ("Egyptian cat", "cup"))
     assert np.abs(cat.heatmap - cup.heatmap).max() > 0.1 * np.ptp(cup.heatmap)
@@ -189,6 +196,15 @@ def test_metadata(client: Client) -> None:
     assert (facts.device, facts.precision, facts.seed, facts.pass_count) == ("cpu", "float32", 7, 1)
     assert facts.mean_pass_rows >= 1
     assert facts.compute_seconds > 0
+
+
+def test_metadata_counts_rows_and_programs(client: Client) -> None:
+    """The image, its baseline, and sixteen steps between them."""
+    given = {"method": "integrated_gradients", "step_count": 16, "model": "in_float64", "overlay": False}
+    facts = client.explain(jpeg("coffee"), **given).metadata
+    assert facts.mean_pass_programs == 1
+    assert facts.mean_pass_rows > 1
+    assert facts.pass_count * facts.mean_pass_rows == pytest.approx(2 + 16)
 
 
 @pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP"])

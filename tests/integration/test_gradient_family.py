@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from tests.conftest import FOUNDING, jpeg
+from tests.conftest import FOUNDING, jpeg, photograph
 
 from gradserve import Client
 
@@ -19,6 +19,21 @@ def test_a_method_inside_a_method_with_baselines(client: Client) -> None:
     first, again, other = (client.explain(jpeg("coffee"), seed=seed, **given).heatmap for seed in (1, 1, 2))
     assert np.abs(first - again).max() < 1e-2 * np.ptp(first)
     assert np.abs(first - other).max() > 5e-2 * np.ptp(first)
+
+
+def test_what_equals_its_baseline_is_given_nothing(client: Client) -> None:
+    """Exactly: black and white are the model's, and the caller's baseline is read as the image explained is."""
+    cup = photograph("coffee")[:100, :150]
+    images = {"black": np.zeros_like(cup), "white": np.full_like(cup, 255), "cup": cup}
+    baselines = {"black": "black", "white": "white", "cup": ("image", cup)}
+    methods = [
+        (name, {"baselines": [baseline], **fewer})
+        for name, fewer in (("integrated_gradients", {"step_count": 2}), ("deep_lift", {}))
+        for baseline in baselines.values()
+    ]
+    for name, image in images.items():
+        found = client.explain_many(image, methods=methods, model="in_float64", overlay=False)
+        assert [one.heatmap.any() for one in found] == [baseline != name for baseline in baselines] * 2
 
 
 def test_the_error_of_the_sum_travels(client: Client) -> None:

@@ -80,6 +80,19 @@ def test_styles_layers_and_weights_reach_the_program(client: Client, tmp_path) -
     assert first_loss(CUP, total_variation_weight=1.0) > one + 0.01
 
 
+def test_the_terms_of_the_loss_are_told_apart(client: Client) -> None:
+    """A style that hardly counts leaves the photograph as it is: all of its content, nothing of the style."""
+    weights = {"content_weight": 1.0, "style_weight": 1e-6, "total_variation_weight": 0.0}
+    result = client.stylize(CAT, CUP, steps=1, start="content", **weights, **SMALL).result()
+    terms, pixels = result.loss_terms, np.asarray(result.image) / 255
+    down, across = (np.abs(np.diff(pixels, axis=axis)).sum() for axis in (0, 1))
+    assert terms.content == pytest.approx(0, abs=1e-6)
+    assert terms.style == pytest.approx(result.losses[0] / 1e-6, rel=1e-3)
+    assert terms.total_variation == pytest.approx((down + across) / (48 * 32), rel=1e-3)
+    # Of its own style it has everything.
+    assert client.stylize(CAT, CAT, steps=1, start="content", **weights, **SMALL).result().loss_terms.style < 1e-6
+
+
 def test_outside_the_mask_the_photograph_stays(client: Client) -> None:
     cat = photograph("chelsea")[100:148, 100:172]
     mask = np.zeros((24, 36, 3), np.uint8)

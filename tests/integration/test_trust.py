@@ -1,7 +1,9 @@
 """The trust report over the wire."""
 
+import numpy as np
 import pytest
-from tests.conftest import jpeg
+from scipy import stats
+from tests.conftest import jpeg, photograph
 
 from gradserve import Client
 
@@ -12,12 +14,29 @@ def test_a_report_says_whether_to_believe(client: Client) -> None:
     assert len(trust.consistencies) == 7
     assert trust.consistencies[0].transform == "horizontal_flip"
     assert trust.consistencies[0].prediction.label == "espresso"
-    assert trust.consistencies[0].target_probability == trust.consistencies[0].prediction.probability
     assert 0 < trust.deletion_auc < trust.insertion_auc < 1
     assert trust.sensitivity_max > 0
     assert 0 <= trust.infidelity <= 1
     assert trust.completeness_error is None
     assert "7 transforms" in trust.summary
+
+
+def test_a_report_follows_the_class_explained_and_its_map(client: Client) -> None:
+    """The image has the size of the model's input: flipped, it can be asked about by itself."""
+    pixels = photograph("coffee")[100:164, 200:264]
+    given = {"model": "in_float64", "target": 8, "method": "integrated_gradients", "step_count": 2, "overlay": False}
+    options = {"transforms": [{"horizontal_flip": {}}], "step_count": 0, "sample_count": 0}
+    upright, flipped = client.explain(pixels, trust=options, **given), client.explain(pixels[:, ::-1], **given)
+    (found,) = upright.trust.consistencies
+    assert found.prediction.index == flipped.predictions[0].index != 8
+    assert found.target_probability == pytest.approx(flipped.target.probability, rel=1e-6)
+
+    # Maps are compared without their borders.
+    maps = [heatmap[1:-1, 1:-1] for heatmap in (upright.heatmap, flipped.heatmap[:, ::-1])]
+    assert found.rank_correlation == pytest.approx(stats.spearmanr(*maps, axis=None).statistic, abs=1e-5)
+    one, other = (values > np.quantile(values, 0.8) for values in maps)
+    assert found.top_area_overlap == pytest.approx((one & other).sum() / (one | other).sum(), abs=1e-3)
+    assert upright.trust.completeness_error == upright.approximation_error > 0
 
 
 def test_the_caller_chooses_what_to_check(client: Client) -> None:

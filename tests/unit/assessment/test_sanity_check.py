@@ -14,7 +14,10 @@ from gradserve_server.assessment.randomization import cascade
 from gradserve_server.assessment.sanity_check import Stage, dependence, passes, similarities, stages
 from gradserve_server.autograd.program import Program
 from gradserve_server.models.model import Model
+from gradserve_server.programs.explain.baseline import Black, White
+from gradserve_server.programs.explain.deep_lift import DeepLift
 from gradserve_server.programs.explain.guided_backprop import GuidedBackprop
+from gradserve_server.programs.explain.integrated_gradients import IntegratedGradients
 from gradserve_server.programs.explain.method import Attribution, Method, Subject
 from gradserve_server.programs.explain.saliency import Saliency
 from gradserve_server.programs.explain.smooth_grad import SmoothGrad
@@ -82,6 +85,14 @@ def test_the_class_is_that_of_the_model_itself(model: Model) -> None:
     assert np.abs(first.maps["saliency"][0] - expected.numpy()).max() < 1e-5 * float(expected.max())
     assert own.part == ""
     assert first.part == "10"
+
+
+def test_what_equals_its_baseline_is_given_nothing(model: Model) -> None:
+    colours = [np.full((48, 48, 3), value, np.uint8) for value in (0, 255)]
+    methods = [IntegratedGradients(step_count=2, baselines=(Black(),)), DeepLift(baselines=(White(),))]
+    (own,) = stages(model, methods, colours, [], 0)
+    assert [heatmap.any() for heatmap in own.maps["integrated_gradients"]] == [False, True]
+    assert [heatmap.any() for heatmap in own.maps["deep_lift"]] == [True, False]
 
 
 def test_noise_is_the_same_on_every_copy(model: Model) -> None:

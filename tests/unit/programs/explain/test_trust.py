@@ -54,6 +54,14 @@ def test_rank_correlation_is_spearmans_ties_included() -> None:
     assert float(trust.rank_correlation(torch.zeros(9), torch.arange(9.0))) == 0
 
 
+@pytest.mark.parametrize(("strongest", "overlap"), [([0, 1, 2, 3], 1), ([2, 3, 4, 5], 1 / 3), ([4, 5, 6, 7], 0)])
+def test_top_areas_are_the_strongest_fifths(strongest: list[int], overlap: float) -> None:
+    """Of twenty pixels, four: of the other map, the first four."""
+    first, second = torch.arange(20.0), torch.arange(20.0)
+    first[:4] = second[strongest] = 20.0
+    assert float(trust._overlap(first, second)) == pytest.approx(overlap)
+
+
 def test_blur_is_scipys() -> None:
     rows = torch.rand(1, 3, 40, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for sigma in (0.7, 2.0, 5.0):

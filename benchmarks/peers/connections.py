@@ -65,7 +65,13 @@ class _Grpc(Connection):
 
 
 class Gradserve(_Grpc):
-    """This project's server, or several."""
+    """This project's server, or several.
+
+    Attributes:
+        spacing: Where integrated gradients takes its steps.
+    """
+
+    spacing = "PATH_SPACING_EVEN"
 
     @property
     def ports(self) -> list[int]:
@@ -79,7 +85,8 @@ class Gradserve(_Grpc):
 
     async def ask(self, method: str, encoded: bytes) -> Floats:
         name = method.removesuffix("_captum")
-        given = {"step_count": self._steps} if name == "integrated_gradients" else {}
+        steps = {"step_count": self._steps, "spacing": self.spacing}
+        given = steps if name == "integrated_gradients" else {}
         stub = explainer_service_pb2_grpc.ExplainerServiceStub(self.channel)
         answer = await stub.Explain(request(name, encoded, **given))
         return np.frombuffer(answer.explanations[0].heatmap.data, np.float32).reshape(SHAPE)

@@ -118,17 +118,22 @@ class Team:
         return found.sum(1)
 
 
-def completeness(encoded: bytes, steps: int) -> float:
-    """Returns the completeness error of Captum's integrated gradients, as a part of the change of score."""
+def integrated(encoded: bytes, steps: int) -> tuple[Floats, float]:
+    """Returns Captum's integrated gradients, [224, 224], and their error as a part of the change of score."""
     module = _network()
     rows = torch.from_numpy(decode(encoded)[None])
     with torch.no_grad():
         logits, black = module(rows)[0], module(torch.full_like(rows, -1))[0]
     target = int(logits.argmax())
-    _, delta = IntegratedGradients(module).attribute(
-        rows, torch.full_like(rows, -1), target=target, n_steps=steps, return_convergence_delta=True
+    attributed, delta = IntegratedGradients(module).attribute(
+        rows,
+        torch.full_like(rows, -1),
+        target=target,
+        n_steps=steps,
+        return_convergence_delta=True,
+        internal_batch_size=CHUNK,
     )
-    return float(abs(delta[0] / (logits[target] - black[target])))
+    return attributed[0].sum(0).detach().numpy(), float(abs(delta[0] / (logits[target] - black[target])))
 
 
 def _network() -> nn.Module:

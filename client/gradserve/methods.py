@@ -150,14 +150,16 @@ class IntegratedGradients(Method):
 
     Attributes:
         reduction: Reduction over colour channels. Default `sum`.
-        step_count: Number of points on each line, 1..1000, at Gauss-Legendre nodes. Default 50.
+        step_count: Number of points on each line, 1..1000. Default 50.
         baselines: Where lines begin, at most 8; the attributions of several are averaged. Empty: black.
+        spacing: Where on a line the points are. Default `even`.
     """
 
     name: ClassVar[str] = "integrated_gradients"
     reduction: Literal["max_abs", "sum", "sum_abs"] = "sum"
     step_count: int = 50
     baselines: Baseline | list[Baseline] = "black"
+    spacing: Literal["even", "near_baseline"] = "even"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,12 @@ class Interpolation(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     INTERPOLATION_BILINEAR: _ClassVar[Interpolation]
     INTERPOLATION_NEAREST: _ClassVar[Interpolation]
 
+class PathSpacing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PATH_SPACING_UNSPECIFIED: _ClassVar[PathSpacing]
+    PATH_SPACING_EVEN: _ClassVar[PathSpacing]
+    PATH_SPACING_NEAR_BASELINE: _ClassVar[PathSpacing]
+
 class CamNormalization(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     CAM_NORMALIZATION_UNSPECIFIED: _ClassVar[CamNormalization]
@@ -90,6 +96,9 @@ CHANNEL_REDUCTION_SUM_ABS: ChannelReduction
 INTERPOLATION_UNSPECIFIED: Interpolation
 INTERPOLATION_BILINEAR: Interpolation
 INTERPOLATION_NEAREST: Interpolation
+PATH_SPACING_UNSPECIFIED: PathSpacing
+PATH_SPACING_EVEN: PathSpacing
+PATH_SPACING_NEAR_BASELINE: PathSpacing
 CAM_NORMALIZATION_UNSPECIFIED: CamNormalization
 CAM_NORMALIZATION_NONE: CamNormalization
 CAM_NORMALIZATION_MIN_MAX: CamNormalization
@@ -337,14 +346,16 @@ class InputXGradient(_message.Message):
     def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ...) -> None: ...
 
 class IntegratedGradients(_message.Message):
-    __slots__ = ("reduction", "step_count", "baselines")
+    __slots__ = ("reduction", "step_count", "baselines", "spacing")
     REDUCTION_FIELD_NUMBER: _ClassVar[int]
     STEP_COUNT_FIELD_NUMBER: _ClassVar[int]
     BASELINES_FIELD_NUMBER: _ClassVar[int]
+    SPACING_FIELD_NUMBER: _ClassVar[int]
     reduction: ChannelReduction
     step_count: int
     baselines: _containers.RepeatedCompositeFieldContainer[Baseline]
-    def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ..., step_count: _Optional[int] = ..., baselines: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ...) -> None: ...
+    spacing: PathSpacing
+    def __init__(self, reduction: _Optional[_Union[ChannelReduction, str]] = ..., step_count: _Optional[int] = ..., baselines: _Optional[_Iterable[_Union[Baseline, _Mapping]]] = ..., spacing: _Optional[_Union[PathSpacing, str]] = ...) -> None: ...
 
 class SmoothGrad(_message.Message):
     __slots__ = ("noisy_sample_count", "noise_sigma", "around")

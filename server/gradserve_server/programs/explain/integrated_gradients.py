@@ -14,9 +14,9 @@ from gradserve_server.programs.explain.method import Attribution, GradientMethod
 from gradserve_server.programs.explain.path import (
     MOST_BASELINES,
     MOST_STEPS,
+    PathSpacing,
     approximation_error,
     blocks,
-    gauss_legendre,
     settled_changes,
 )
 from gradserve_server.programs.explain.reduction import ChannelReduction
@@ -26,10 +26,12 @@ from gradserve_server.programs.explain.reduction import ChannelReduction
 class IntegratedGradients(GradientMethod):
     """Gradients integrated on the straight line from a baseline to the image (equation 1), times their difference.
 
-    The integral is a Gauss-Legendre sum, exact for scores that are polynomials of degree 2 step_count along the line.
+    The integral is a Gauss-Legendre sum. With even spacing it is exact for scores that are polynomials of degree
+    2 step_count along the line.
 
     Attributes:
         step_count: Number of nodes of the sum for each baseline, 1..1000.
+        spacing: Where they are.
         baselines: Where lines begin, 1..8; the attributions of several are averaged.
     """
 
@@ -39,6 +41,7 @@ class IntegratedGradients(GradientMethod):
 
     reduction: ChannelReduction = ChannelReduction.SUM
     step_count: int = 50
+    spacing: PathSpacing = PathSpacing.EVEN
     baselines: tuple[Baseline, ...] = (Black(),)
 
     def __post_init__(self) -> None:
@@ -64,7 +67,7 @@ class IntegratedGradients(GradientMethod):
         return Attribution(values, approximation_error(torch.stack(totals), changes, scales).mean())
 
     def _mean_gradient(self, subject: Subject, start: Tensor) -> Program[Tensor]:
-        nodes, weights = gauss_legendre(self.step_count, subject.rows)
+        nodes, weights = self.spacing.nodes(self.step_count, subject.rows)
         mean = torch.zeros_like(subject.rows[0])
         # Written out: from one colour for all pixels a line takes four times as long.
         start = torch.empty_like(subject.rows).copy_(start)

@@ -21,6 +21,7 @@ from gradserve_server.errors import InvalidInput
 from gradserve_server.programs.explain.baseline import Black, Blurred, Image, Mean, White
 from gradserve_server.programs.explain.input_x_gradient import InputXGradient
 from gradserve_server.programs.explain.integrated_gradients import IntegratedGradients
+from gradserve_server.programs.explain.path import PathSpacing
 
 TARGET = 2
 
@@ -50,6 +51,38 @@ def test_agrees_with_the_sum_written_out() -> None:
     mean = sum(weight / 2 * gradient for weight, gradient in zip(weights, gradients, strict=True))
     found = attributed(small_model(), IntegratedGradients(step_count=40), rows)
     assert relative(found.values, ((rows + 1) * mean)[0]) < 1e-9
+
+
+def test_steps_near_the_baseline_are_the_sum_written_out() -> None:
+    network, rows = small_network(), image()
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    nodes = (nodes + 1) / 2
+    path = torch.cat([-1 + (rows + 1) * (node + node**5) / 2 for node in nodes])
+    slopes = (1 + 5 * nodes**4) / 2
+    gradients = gradient_of(network, path, TARGET)
+    mean = sum(weight / 2 * gradient for weight, gradient in zip(weights * slopes, gradients, strict=True))
+    near = IntegratedGradients(step_count=40, spacing=PathSpacing.NEAR_BASELINE)
+    assert relative(attributed(small_model(), near, rows).values, ((rows + 1) * mean)[0]) < 1e-9
+
+
+def test_however_spaced_many_steps_come_to_the_same() -> None:
+    model, rows = small_model(), image()
+    even, near = (
+        attributed(model, IntegratedGradients(step_count=1000, spacing=spacing), rows) for spacing in PathSpacing
+    )
+    assert relative(near.values, even.values) < 1e-3
+
+
+@pytest.mark.parametrize("spacing", PathSpacing)
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 50])
+def test_places_and_weights_integrate_powers(spacing: PathSpacing, count: int) -> None:
+    places, weights = spacing.nodes(count, torch.zeros((), dtype=torch.float64))
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-12)
+    assert (places.diff() > 0).all()
+    degree = 5 if spacing is PathSpacing.NEAR_BASELINE else 1
+    # Gauss-Legendre is exact up to 2 count - 1, of which a substitution of this degree leaves so much.
+    for power in range(2 * count // degree):
+        assert float((weights * places**power).sum()) == pytest.approx(1 / (power + 1), abs=1e-12)
 
 
 def test_the_forward_that_scores_the_image_settles_its_class() -> None:

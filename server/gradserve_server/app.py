@@ -145,7 +145,7 @@ class Server:
         names = [listing.name for listing in listings]
         if settings.default_model and settings.default_model not in names:
             near = ", ".join(nearest(settings.default_model, names))
-            raise ModelLoadError(f"default_model {settings.default_model!r} is no model; nearest: {near}")
+            raise ModelLoadError(f"default_model {settings.default_model!r} is no model; nearest: {near or 'none'}")
         self.worker.start()
         self._tasks.append(asyncio.create_task(self._watch()))
         await self._health.start()

@@ -157,19 +157,21 @@ def test_work_that_waits_is_bounded_by_class(limited: Server, client: Client) ->
 
 
 def test_memory_that_waiting_requests_hold_is_bounded(limited: Server, client: Client) -> None:
-    # Room for a small photograph, but not for what an ascent of this size holds.
-    taken = place(limited, 0.0, byte_count=(64 << 20) - 200_000)
+    # No room for what an ascent of this size holds, of the half that Explain has nothing to do with.
+    share = (16 << 20) - 100_000
+    taken = [place(limited, 0.0, Priority.ITERATIVE, tenant, byte_count=share) for tenant in ("other", "third")]
     try:
         assert client.explain(CAT, overlay=False)
         for call in (
             lambda: client.maximize(class_index=1, steps=1, size=64).result(),
             lambda: client.stylize(CAT, style=CAT, steps=1, size=64).result(),
         ):
-            with pytest.raises(Overloaded, match=r"waiting requests hold \d+ bytes") as caught:
+            with pytest.raises(Overloaded, match="MiB of iterative requests") as caught:
                 call()
             assert caught.value.reason == "QUEUE_FULL"
     finally:
-        limited.worker.admission.leave(taken)
+        for one in taken:
+            limited.worker.admission.leave(one)
     assert client.maximize(class_index=1, steps=1, size=64).result()
 
 

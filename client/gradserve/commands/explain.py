@@ -11,7 +11,7 @@ import click
 from gradserve.commands.arguments import FILE, PATH, as_json, class_name, model, name_value, parameters, seed
 from gradserve.commands.connection import Connection
 from gradserve.commands.destinations import Destinations
-from gradserve.commands.exit_status import status_of
+from gradserve.commands.exit_status import FAILED, status_of
 from gradserve.commands.gallery import SIDE, Gallery
 from gradserve.commands.progress_bars import bar
 from gradserve.commands.sources import Source, sources
@@ -119,8 +119,12 @@ def explain(
         for done, one in enumerate(stream, 1):
             source = found[one.index]
             if one.error:
-                _fail(one, source, alone=len(found) == 1, json_lines=json_lines)
                 errors.append(one.error)
+                if isinstance(one.error, Unavailable) and status_of(errors) == FAILED:
+                    # Coming back later would not do for all.
+                    click.echo(f"gradserve: {one.error}", err=True)
+                    break
+                _fail(one, source, alone=len(found) == 1, json_lines=json_lines)
                 if gallery:
                     gallery.fail(source.name, one.error)
             else:

@@ -96,14 +96,16 @@ def read_model(folder: Path, allowed: Allowed) -> Listing:
 def _numbers(folder: Path, table: Mapping[str, Any]) -> list[int]:
     """Returns the versions, the newest first. A folder without weights is none: they may be on their way."""
     given = str(table.get("weights", ""))
+    versions = [path for path in folder.iterdir() if path.is_dir() and re.fullmatch("[1-9][0-9]*", path.name)]
+    # Beside weights of one's own, a version without any is not the network as it ships, but on its way.
+    shipped = table.get("architecture", EMBEDDED) == EMBEDDED and not any(any(_weights(one)) for one in versions)
 
     def complete(version: Path) -> bool:
         if given.endswith(WEIGHTS_SUFFIXES) and "://" not in given:
             return (version / given).is_file()
-        return bool(given) or any(_weights(version)) or table.get("architecture", EMBEDDED) == EMBEDDED
+        return bool(given) or any(_weights(version)) or shipped
 
-    names = [path.name for path in folder.iterdir() if path.is_dir() and re.fullmatch("[1-9][0-9]*", path.name)]
-    return sorted((int(name) for name in names if complete(folder / name)), reverse=True)
+    return sorted((int(version.name) for version in versions if complete(version)), reverse=True)
 
 
 def _under_policy(policy: Any, numbers: list[int]) -> list[int]:

@@ -21,6 +21,8 @@ from gradserve_server.rpc.stylize_requests import FeedForward, StylizeCall
 HELD_IMAGES = 8
 """Images as large as the result that an ascent holds: its start, parameters, pixels, the best, rows and their gradient,
 and the two that Adam remembers."""
+ENDS = 2
+"""Those of them that are not on a GPU, if that computes: its start and its result."""
 
 
 def explain_rows(call: ExplainCall) -> float:
@@ -61,21 +63,22 @@ def stylize_rows(call: StylizeCall) -> float:
     return steps + FORWARD_COST * forwards
 
 
-def maximize_bytes(start: npt.NDArray[Any]) -> int:
-    """Returns about how many bytes a climb from these images holds."""
-    return HELD_IMAGES * start.nbytes
+def maximize_bytes(call: MaximizeCall, start: npt.NDArray[Any]) -> int:
+    """Returns about how many bytes of the process's memory a climb from these images holds."""
+    return (HELD_IMAGES if call.model.device.type == "cpu" else ENDS) * start.nbytes
 
 
 def stylize_bytes(call: StylizeCall) -> int:
-    """Returns about how many bytes the making of a picture holds."""
+    """Returns about how many bytes of the process's memory the making of a picture holds."""
     content, *_ = call.images
-    held = sum(image.nbytes for image in call.images)
-    if isinstance(call.style, FeedForward):
-        return held
-    remembered = (
-        2 * pair_count(content.size) * content.nbytes if call.style.recipe.optimizer is StyleOptimizer.LBFGS else 0
-    )
-    return held + HELD_IMAGES * content.nbytes + remembered
+    given = sum(image.nbytes for image in call.images)
+    if isinstance(call.style, FeedForward) or call.model.device.type != "cpu":
+        return given + content.nbytes
+    recipe = call.style.recipe
+    # Of luminance alone, a third of the parameters.
+    parameters, size = (count // (3 if recipe.preserve_colors else 1) for count in (content.size, content.nbytes))
+    pairs = pair_count(parameters) if recipe.optimizer is StyleOptimizer.LBFGS else 0
+    return given + HELD_IMAGES * content.nbytes + 2 * pairs * size
 
 
 def check_rows(rows: float, most: int) -> None:

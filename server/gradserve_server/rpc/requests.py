@@ -2,6 +2,7 @@
 
 import secrets
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import ceil, prod
@@ -76,6 +77,31 @@ class ExplainCall:
     prediction_count: int
 
 
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Pixels, RGB in 0..255, [height, width, 3], or the way to them. Slow: for the pool.
+
+    Attributes:
+        pixels: The pixels; None where they are still to be decoded.
+        decode: Decodes them then.
+    """
+
+    pixels: npt.NDArray[np.uint8] | None
+    decode: Callable[[], npt.NDArray[np.uint8]] | None = None
+
+    def __call__(self) -> npt.NDArray[np.uint8]:
+        """Returns the pixels."""
+        if self.pixels is not None:
+            return self.pixels
+        assert self.decode is not None
+        return self.decode()
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes that it holds."""
+        return self.pixels.nbytes if self.pixels is not None else 0
+
+
 def explain_image(request: explain_pb2.ExplainRequest, call: ExplainCall, settings: Settings) -> Decoded:
     """Decodes the image of a request, no larger than its model needs. Slow: for the pool.
 
@@ -92,8 +118,11 @@ def explained_picture(
     fitted: Pixels,
     size: tuple[int, int],
     settings: Settings,
-) -> npt.NDArray[np.uint8]:
+) -> Picture:
     """Returns what an overlay lies on: the whole image, upright, or the model's input. Slow: for the pool.
+
+    Who waits for its turn holds no more of an image than was decoded for the model: what has to be decoded anew for the
+    overlay is decoded once there is something to lay over it.
 
     Args:
         request: The request.
@@ -104,17 +133,17 @@ def explained_picture(
         settings: The limits.
 
     Raises:
-        InvalidInput: So much of it takes too long to decode.
+        InvalidInput: (when called) So much of it takes too long to decode.
     """
     if call.overlay is None or call.frame is Frame.MODEL_INPUT:
-        return as_bytes(fitted)
+        return Picture(as_bytes(fitted))
     width, height = size
     decoded_height, decoded_width = image.pixels.shape[:2]
-    if decoded_height < height or decoded_width < width:
-        # The shorter side that leaves enough of the longer one, too.
-        least = max(min(size), ceil(max(size) * min(image.size) / max(image.size)))
-        image = _explained(request, settings, least)
-    return as_bytes(resize(image.pixels, height, width))
+    if decoded_height >= height and decoded_width >= width:
+        return Picture(as_bytes(resize(image.pixels, height, width)))
+    # The shorter side that leaves enough of the longer one, too.
+    least = max(min(size), ceil(max(size) * min(image.size) / max(image.size)))
+    return Picture(None, lambda: as_bytes(resize(_explained(request, settings, least).pixels, height, width)))
 
 
 def _explained(request: explain_pb2.ExplainRequest, settings: Settings, least: int = 0) -> Decoded:
@@ -124,9 +153,14 @@ def _explained(request: explain_pb2.ExplainRequest, settings: Settings, least: i
         raise error.within("image") from error.__cause__
 
 
-def is_brief(request: explain_pb2.ExplainRequest) -> bool:
-    """Returns whether `explain_call` is quick: nothing but the image is so large that it may be one, or many."""
-    return request.ByteSize() - request.image.ByteSize() <= BRIEF_BYTES
+def is_brief(request: explain_pb2.ExplainRequest, byte_count: int) -> bool:
+    """Returns whether `explain_call` is quick: nothing but the image is so large that it may be one, or many.
+
+    Args:
+        request: The request.
+        byte_count: Its size, which is not asked for again: that takes as long as writing it.
+    """
+    return byte_count - request.image.ByteSize() <= BRIEF_BYTES
 
 
 def explain_call(request: explain_pb2.ExplainRequest, repository: Repository, settings: Settings) -> ExplainCall:

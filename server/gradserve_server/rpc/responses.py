@@ -10,6 +10,7 @@ import numpy.typing as npt
 from gradserve.v1 import common_pb2, explain_pb2, image_pb2, model_pb2
 from gradserve_server.autograd.objective import Objective, channel, class_score, neuron, ranked_class_score
 from gradserve_server.config import Settings
+from gradserve_server.errors import RequestError
 from gradserve_server.imaging.encode import ImageFormat, encode
 from gradserve_server.imaging.geometry import Placement
 from gradserve_server.imaging.overlay import COLOR_MAPS, overlay
@@ -70,9 +71,12 @@ def explain_response(
             index = explanation.target.class_index if explanation.HasField("target") else None
             explanation.trust.CopyFrom(_trust(found.trust, index, call.model))
         if call.overlay is not None:
-            explanation.overlay.CopyFrom(
-                _picture(overlay(found.values, heatmap, picture, box, call.overlay), call.overlay.format)
-            )
+            try:
+                # With a legend it is larger than the image.
+                drawn = _picture(overlay(found.values, heatmap, picture, box, call.overlay), call.overlay.format)
+            except RequestError as error:
+                raise error.within("overlay") from error.__cause__
+            explanation.overlay.CopyFrom(drawn)
     return response
 
 

@@ -93,7 +93,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         with self._worker.admission.place(place):
             check = partial(requests.explain_call, request, repository, self._settings)
             # Who is to be refused should not wait in the pool behind the images of others.
-            call = check() if requests.is_brief(request) else await self._pool.run(check)
+            call = check() if requests.is_brief(request, place.bytes) else await self._pool.run(check)
             rows = explain_rows(call)
             check_rows(rows, self._settings.rows)
             self._worker.admission.weigh(place, self._worker.expected_seconds(call.model, rows))
@@ -106,16 +106,14 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
     async def _explained(
         self, request: explain_pb2.ExplainRequest, call: requests.ExplainCall, rows: float, place: Place
     ) -> explain_pb2.ExplainResponse:
-        def prepare() -> tuple[Callable[[], npt.NDArray[Any]], Placement, tuple[npt.NDArray[Any], ...]]:
+        def prepare() -> tuple[requests.Picture, Placement, tuple[npt.NDArray[Any], ...]]:
             image = requests.explain_image(request, call, self._settings)
             preprocessing = call.model.preprocessing
             fitted, placement = fit_decoded(image, preprocessing)
             placement = placement.within(call.max_side_px) if call.max_side_px else placement
             requests.check_heatmap_bytes(call, placement.original, self._settings)
             requests.check_overlay(call, placement.original)
-            # Only when there is something to lay over it: until then it would be the largest part of what waits.
-            size = placement.original
-            picture = partial(requests.explained_picture, request, call, image, fitted, size, self._settings)
+            picture = requests.explained_picture(request, call, image, fitted, placement.original, self._settings)
             inputs: list[npt.NDArray[Any]] = [
                 model_input(fitted, preprocessing),
                 preprocessing.black,
@@ -125,6 +123,8 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
             return picture, placement, tuple(inputs)
 
         picture, placement, inputs = await self._pool.run(prepare)
+        held = place.bytes + picture.byte_count + sum(array.nbytes for array in inputs)
+        self._worker.admission.hold(place, held)
         job = Job(
             model=call.model,
             start=partial(
@@ -158,7 +158,7 @@ class ExplainerService(explainer_service_pb2_grpc.ExplainerServiceServicer):
         place = self._place(Priority.ITERATIVE, deadline, call.model, ends_early=early, byte_count=size)
         with self._worker.admission.place(place):
             start = await self._pool.run(partial(maximize_requests.start_images, request, call, self._settings))
-            self._worker.admission.hold(place, size + maximize_bytes(start))
+            self._worker.admission.hold(place, size + maximize_bytes(call, start))
             await maximize_stream.answer(call, start, place, self._worker, self._leaving, context)
 
     async def Stylize(self, request: stylize_pb2.StylizeRequest, context: Context) -> None:  # noqa: N802

@@ -8,7 +8,7 @@ elsewhere, and that what is taken in is finished: a queue in which all grow too 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil, inf
@@ -26,6 +26,9 @@ moment, and every other one just after it."""
 LEAST_PACE, MOST_PACE = 0.1, 10.0
 """Of one pass, relative to calibration: one that stalled, or whose work is still to come, says little of the next."""
 SHORTEST_RETRY, LONGEST_RETRY = 0.1, 30.0
+MEMORY_RETRY = 2.0
+"""Nobody knows when memory will be free."""
+_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Bounds:
 
     Attributes:
         programs: Number of requests, those whose images are being decoded included.
-        bytes: Bytes that they hold.
+        bytes: Bytes that they hold, half of which each class may have. Alone it is let in whatever its size, too.
         seconds: Of each class, seconds of work. A request that would be alone is let in whatever its size.
         tenant_share: Part of each that one tenant may have, 0..1: the rest is there for others.
     """
@@ -71,7 +74,7 @@ class Admission:
         # Sums over the places, because every refusal asks for them: under overload there are many of both.
         self._counts: Counter[tuple[Priority, str]] = Counter()
         self._seconds: dict[tuple[Priority, str], float] = {}
-        self._bytes: Counter[str] = Counter()
+        self._bytes: Counter[tuple[Priority, str]] = Counter()
         self.pace = 1.0
         """How much longer passes take than calibration says."""
 
@@ -101,16 +104,16 @@ class Admission:
             self._check(place, place.seconds)
             self._places[place] = None
             self._count(place, 1, place.seconds)
-            self._bytes[place.tenant] += place.bytes
+            self._bytes[place.priority, place.tenant] += place.bytes
 
     def leave(self, place: Place) -> None:
         """Gives a place back."""
         with self._lock:
             del self._places[place]
             self._count(place, -1, -place.seconds)
-            self._bytes[place.tenant] -= place.bytes
-            if not self._bytes[place.tenant]:
-                del self._bytes[place.tenant]
+            self._bytes[place.priority, place.tenant] -= place.bytes
+            if not self._bytes[place.priority, place.tenant]:
+                del self._bytes[place.priority, place.tenant]
 
     def weigh(self, place: Place, seconds: float) -> None:
         """Notes how much work a place's request is, once that is known. Raises as `enter`, unless nothing changes."""
@@ -123,7 +126,7 @@ class Admission:
         """Notes how many bytes a place's request holds, once that is known. Raises as `enter`."""
         with self._lock:
             self._check_bytes(place, count)
-            self._bytes[place.tenant] += count - place.bytes
+            self._bytes[place.priority, place.tenant] += count - place.bytes
             place.bytes = count
 
     def done(self, place: Place, seconds: float) -> None:
@@ -165,49 +168,62 @@ class Admission:
             raise self._overloaded(
                 "TENANT_QUOTA", f"{own_count} requests of this tenant are waiting, its share of what may", 0.0
             )
-        bound = self.bounds.seconds[place.priority]
-        kind = place.priority.name.lower()
-        own = self.pace * seconds
-        share = self.bounds.tenant_share * bound
-        seconds_of = {tenant: held for (other, tenant), held in self._seconds.items() if other == place.priority}
+        held = {tenant: self.pace * held for tenant, held in self._of_class(self._seconds, place).items()}
         if entered:
-            seconds_of[place.tenant] = _positive(seconds_of[place.tenant] - place.seconds)
-        # Of each no more than its share, which what it was let in with may exceed once passes take longer: the rest is
-        # there for others.
-        waiting = sum(min(self.pace * held, share) for held in seconds_of.values())
-        if waiting and waiting + own > bound:
-            raise self._overloaded(
-                "QUEUE_FULL",
-                f"{waiting:.1f} s of {kind} work are waiting; with {own:.1f} s more it would be over {bound:g} s",
-                waiting + own - bound,
-            )
-        held = self.pace * seconds_of.get(place.tenant, 0.0)
-        if held and held + own > share:
-            raise self._overloaded(
-                "TENANT_QUOTA",
-                f"{held:.1f} s of this tenant's {kind} work are waiting; with {own:.1f} s more it would be over its "
-                f"share, {share:g} s",
-                held + own - share,
-            )
+            held[place.tenant] = _positive(held[place.tenant] - self.pace * place.seconds)
+        own, bound = self.pace * seconds, self.bounds.seconds[place.priority]
+        self._check_sum(place, held, own, bound, f"s of {place.priority.name.lower()} work")
         self._check_deadline(place, seconds)
 
     def _check_bytes(self, place: Place, count: int) -> None:
-        own = place.bytes if place in self._places else 0
-        for held, bound, reason, whose in (
-            (sum(self._bytes.values()) - own, self.bounds.bytes, "QUEUE_FULL", ""),
-            (
-                self._bytes[place.tenant] - own,
-                self.bounds.tenant_share * self.bounds.bytes,
+        # Each class has half: who climbs for minutes leaves room for who explains.
+        held = {tenant: held / _MIB for tenant, held in self._of_class(self._bytes, place).items()}
+        if place in self._places:
+            held[place.tenant] = held.get(place.tenant, 0.0) - place.bytes / _MIB
+        own, bound = count / _MIB, self.bounds.bytes / len(Priority) / _MIB
+        self._check_sum(place, held, own, bound, f"MiB of {place.priority.name.lower()} requests", MEMORY_RETRY)
+
+    def _check_sum(
+        self,
+        place: Place,
+        held_by: dict[str, float],
+        own: float,
+        bound: float,
+        what: str,
+        retry_seconds: float | None = None,
+    ) -> None:
+        """Refuses what would be over a bound of its class together with what others hold, or over its tenant's share.
+
+        Args:
+            place: Whose it is.
+            held_by: What is held, by tenant, without its own.
+            own: How much it is.
+            bound: How much the class may have. What would be alone is let in.
+            what: Its unit and name.
+            retry_seconds: When to come back; None for once what is too much is done.
+        """
+        share = self.bounds.tenant_share * bound
+        # Of each no more than its share, which what it was let in with may exceed once passes take longer, or because
+        # it was alone: the rest is there for others.
+        waiting = sum(min(held, share) for held in held_by.values())
+        if waiting and waiting + own > bound:
+            raise self._overloaded(
+                "QUEUE_FULL",
+                f"{waiting:.1f} {what} are waiting; with {own:.1f} more it would be over {bound:g}",
+                waiting + own - bound if retry_seconds is None else retry_seconds,
+            )
+        held = held_by.get(place.tenant, 0.0)
+        if held and held + own > share:
+            raise self._overloaded(
                 "TENANT_QUOTA",
-                " of this tenant",
-            ),
-        ):
-            if held and held + count > bound:
-                raise self._overloaded(
-                    reason,
-                    f"waiting requests{whose} hold {held} bytes; with {count} more they would be over {bound:.0f}",
-                    0.0,
-                )
+                f"{held:.1f} {what} of this tenant are waiting; with {own:.1f} more it would be over its share, "
+                f"{share:g}",
+                held + own - share if retry_seconds is None else retry_seconds,
+            )
+
+    @staticmethod
+    def _of_class(sums: Mapping[tuple[Priority, str], float], place: Place) -> dict[str, float]:
+        return {tenant: held for (priority, tenant), held in sums.items() if priority == place.priority}
 
     def _check_deadline(self, place: Place, seconds: float) -> None:
         left = place.deadline - self._clock()

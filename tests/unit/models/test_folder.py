@@ -111,6 +111,16 @@ def test_versions_that_are_pinned_let_no_other_in(tmp_path: Path) -> None:
     assert (first.error, first.spec.sha256) == ("", "ab")
 
 
+def test_a_version_whose_weights_are_on_their_way_is_none(tmp_path: Path) -> None:
+    text = 'architecture = "embedded:efficientnet_lite0"'
+    put(tmp_path / "net" / "2" / "weights.safetensors.partial", b"")
+    assert [candidate.spec.number for candidate in listing(tmp_path, text, ("1",)).candidates] == [1]
+    # Without weights of one's own, what ships is version 2.
+    (tmp_path / "net" / "1" / "weights.safetensors").unlink()
+    (found,) = read_folder(tmp_path, ALLOWED)
+    assert [candidate.spec.weights for candidate in found.candidates] == [None, None]
+
+
 def test_a_volume_that_is_not_mounted_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="mounted"):
         read_folder(tmp_path, ALLOWED)

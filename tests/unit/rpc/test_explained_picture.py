@@ -33,14 +33,17 @@ def test_it_is_the_whole_image_and_an_error_names_its_field(embedded: Model) -> 
     image = decode_reduced(encoded, 10_000_000, least=100)
     assert image.factor == 2
     fitted = np.zeros((224, 224, 3), np.uint8)
-    picture = explained_picture(request, call, image, fitted, WHOLE, LIMITS)
+    later = explained_picture(request, call, image, fitted, WHOLE, LIMITS)
+    # Until it is wanted, nothing of it is held.
+    assert later.byte_count == 0
+    picture = later()
     assert np.array_equal(picture, decode(encoded, 10_000_000))
     for without in (replace(call, overlay=None), replace(call, frame=Frame.MODEL_INPUT)):
-        assert explained_picture(request, without, image, fitted, WHOLE, LIMITS) is fitted
+        assert explained_picture(request, without, image, fitted, WHOLE, LIMITS)() is fitted
 
     # A part of it may be decoded in time, and all of it not.
     with pytest.raises(InvalidInput) as caught:
-        explained_picture(request, call, image, fitted, WHOLE, replace(LIMITS, decode_seconds=1e-9))
+        explained_picture(request, call, image, fitted, WHOLE, replace(LIMITS, decode_seconds=1e-9))()
     assert (caught.value.field, caught.value.reason) == ("image.encoded", "DECODING_TOO_SLOW")
 
 
@@ -52,18 +55,18 @@ def test_of_a_smaller_one_no_more_is_decoded_than_it_shows(embedded: Model) -> N
     image = decode_reduced(encoded, 10_000_000, least=100)
     # What was decoded for the model is enough.
     hasty = replace(LIMITS, decode_seconds=1e-9)
-    picture = explained_picture(request, call, image, fitted, (120, 80), hasty)
+    picture = explained_picture(request, call, image, fitted, (120, 80), hasty)()
     assert np.abs(picture.astype(int) - expected).mean() < 3
     # At an eighth it is not; then as much is decoded as is needed.
     image = decode_reduced(encoded, 10_000_000, least=30)
     assert image.factor == 8
-    picture = explained_picture(request, call, image, fitted, (120, 80), LIMITS)
+    picture = explained_picture(request, call, image, fitted, (120, 80), LIMITS)()
     half = Image.fromarray(np.asarray(decode_reduced(encoded, 10_000_000, least=80).pixels))
     assert half.size == (226, 150)
     assert np.array_equal(picture, np.asarray(half.resize((120, 80), Image.Resampling.BICUBIC)))
     assert not np.array_equal(picture, expected)
     with pytest.raises(InvalidInput, match="to decode"):
-        explained_picture(request, call, image, fitted, (120, 80), hasty)
+        explained_picture(request, call, image, fitted, (120, 80), hasty)()
 
 
 def test_of_a_narrow_one_the_longer_side_is_decoded_in_full(embedded: Model) -> None:
@@ -76,7 +79,7 @@ def test_of_a_narrow_one_the_longer_side_is_decoded_in_full(embedded: Model) -> 
     assert image.factor == 8
     picture = explained_picture(
         request, explained(embedded), image, np.zeros((224, 224, 3), np.uint8), (429, 1), LIMITS
-    )
+    )()
     quarter = Image.fromarray(np.asarray(decode_reduced(encoded, 10_000_000, least=2).pixels))
     assert quarter.size == (578, 2)
     assert np.array_equal(picture, np.asarray(quarter.resize((429, 1), Image.Resampling.BICUBIC)))

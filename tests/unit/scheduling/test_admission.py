@@ -114,7 +114,7 @@ def test_the_number_of_requests_is_bounded() -> None:
 
 
 def test_the_bytes_that_requests_hold_are_bounded() -> None:
-    queue = Admission(Bounds(bytes=100, tenant_share=0.6))
+    queue = Admission(Bounds(bytes=200, tenant_share=0.6))
 
     def holding(count: int, tenant: str) -> Place:
         place = Place(INTERACTIVE, tenant, bytes=count)
@@ -137,6 +137,27 @@ def test_the_bytes_that_requests_hold_are_bounded() -> None:
     queue.leave(holding(1000, "shop"))
     holding(60, "shop")
     holding(40, "lake")
+    # Who explains and who climbs has half of it each.
+    queue.enter(Place(ITERATIVE, "shop", bytes=60))
+
+
+def test_who_was_let_in_alone_with_more_than_its_share_leaves_room_for_others() -> None:
+    queue = Admission(Bounds(bytes=200, tenant_share=0.6))
+    queue.enter(Place(INTERACTIVE, "shop", bytes=1000))
+    queue.enter(Place(INTERACTIVE, "lake", bytes=40))
+    with pytest.raises(Overloaded):
+        queue.enter(Place(INTERACTIVE, "lake", bytes=1))
+
+
+def test_places_of_nothing_come_and_go_in_any_order() -> None:
+    queue = Admission(Bounds(bytes=200))
+    first, second = Place(INTERACTIVE), Place(INTERACTIVE)
+    queue.enter(first)
+    queue.enter(second)
+    queue.leave(second)
+    queue.hold(first, 50)
+    queue.leave(first)
+    assert not queue._bytes
 
 
 def test_who_would_come_too_late_is_refused_at_once() -> None:

@@ -150,7 +150,7 @@ def test_a_folder_into_a_folder(address: str, folder: Path, tmp_path: Path) -> N
 def test_where_only_time_was_short_the_status_says_later(address: str, folder: Path) -> None:
     images = [str(folder / name) for name in ("coffee.jpg", "space/rocket.jpg")]
     late = ["--timeout", "0.3", "explain", "--method", "rise", "--set", "mask_count=4000", "--json"]
-    for asked, status in ((images[:1], 3), (images, 3), ([str(folder / "broken.png"), *images], 1)):
+    for asked, status in ((images[:1], 3), (images, 3), ([str(folder / "none.jpg"), *images], 1)):
         done = gradserve(address, *late, *asked)
         assert done.returncode == status, done.stderr
         codes = [one["error"].get("code") for one in lines(done.stdout)]

@@ -6,10 +6,10 @@ import torch
 from scipy import ndimage
 
 from gradserve_server.programs.explain.transforms import (
-    DEFAULTS,
     Rotation,
     Transform,
     Translation,
+    defaults,
 )
 
 
@@ -45,7 +45,7 @@ def test_translation_fills_with_the_edge(shift: tuple[int, int]) -> None:
     np.testing.assert_array_equal(Translation(x, y).forth(rows).numpy(), expected)
 
 
-@pytest.mark.parametrize("transform", [*DEFAULTS, Rotation(180.0), Rotation(45.0), Translation(-5, 9)])
+@pytest.mark.parametrize("transform", [*defaults(224, 224), Rotation(180.0), Rotation(45.0), Translation(-5, 9)])
 def test_back_undoes_forth_where_both_were_seen(transform: Transform) -> None:
     rows = smooth(96, 96)
     kept = transform.kept(rows)

@@ -16,7 +16,6 @@ from gradserve_server.autograd.objective import class_score
 from gradserve_server.models.loading import embedded_spec, load
 from gradserve_server.models.model import Model
 from gradserve_server.programs.explain.baseline import Baseline, Black, Blurred, Mean, White
-from gradserve_server.programs.explain.method import Subject
 from gradserve_server.programs.explain.path import PathSpacing
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -39,7 +38,7 @@ def main() -> None:
     found: list[dict[str, object]] = []
     print("baseline  steps  spacing         distance of map  completeness error")
     for name, baseline in BASELINES.items():
-        lines = [_Line(model, subject_of(image, _seen(model, image), model=model), baseline) for image in rows.values()]
+        lines = [_Line(model, image, baseline) for image in rows.values()]
         for steps in STEPS:
             for spacing in PathSpacing:
                 distances, errors = zip(*(line.exactness(steps, spacing) for line in lines), strict=True)
@@ -52,21 +51,16 @@ def main() -> None:
     (OUT / "path_spacing.json").write_text(json.dumps(found, indent=1))
 
 
-def _seen(model: Model, image: Tensor) -> class_score:
-    with torch.no_grad():
-        return class_score(int(model.folded.module(image)[0].argmax()))
-
-
 class _Line:
     """What lies between a baseline and an image: attributions [parts, pixels], and the change of score."""
 
-    def __init__(self, model: Model, subject: Subject, baseline: Baseline) -> None:
-        image, start = subject.rows, baseline.rows(subject).expand_as(subject.rows)
-        index = subject.target.index  # type: ignore[attr-defined]  # a class
+    def __init__(self, model: Model, image: Tensor, baseline: Baseline) -> None:
+        start = baseline.rows(subject_of(image, class_score(0), model=model)).expand_as(image)
         network = model.folded.module
         with torch.no_grad():
-            after, before = network(torch.cat([image, start]))[:, index]
-        self._change = float(after - before)
+            after, before = network(torch.cat([image, start]))
+        index = int(after.argmax())
+        self._change = float(after[index] - before[index])
         places = (torch.arange(PARTS) + 0.5) / PARTS
         parts = []
         for some in places.split(AT_ONCE):

@@ -31,7 +31,7 @@ if _version_not_supported:
 class ExplainerServiceStub(object):
     """Explains image models in production.
 
-    Every error that the server makes, and not gRPC itself (DEADLINE_EXCEEDED, CANCELLED, a message that is too large),
+    Every error that the server makes, and not gRPC itself (a deadline that passed, CANCELLED, a message that is too large),
     carries a google.rpc.Status with an ErrorInfo (domain "gradserve"), and, where a field is at fault, a BadRequest that
     names it. A refusal for lack of capacity carries a RetryInfo and the grpc-retry-pushback-ms trailer.
     """
@@ -67,7 +67,7 @@ class ExplainerServiceStub(object):
 class ExplainerServiceServicer(object):
     """Explains image models in production.
 
-    Every error that the server makes, and not gRPC itself (DEADLINE_EXCEEDED, CANCELLED, a message that is too large),
+    Every error that the server makes, and not gRPC itself (a deadline that passed, CANCELLED, a message that is too large),
     carries a google.rpc.Status with an ErrorInfo (domain "gradserve"), and, where a field is at fault, a BadRequest that
     names it. A refusal for lack of capacity carries a RetryInfo and the grpc-retry-pushback-ms trailer.
     """
@@ -134,7 +134,7 @@ def add_ExplainerServiceServicer_to_server(servicer, server):
 class ExplainerService(object):
     """Explains image models in production.
 
-    Every error that the server makes, and not gRPC itself (DEADLINE_EXCEEDED, CANCELLED, a message that is too large),
+    Every error that the server makes, and not gRPC itself (a deadline that passed, CANCELLED, a message that is too large),
     carries a google.rpc.Status with an ErrorInfo (domain "gradserve"), and, where a field is at fault, a BadRequest that
     names it. A refusal for lack of capacity carries a RetryInfo and the grpc-retry-pushback-ms trailer.
     """

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from gradserve_server.autograd.propagation import Propagation
 from gradserve_server.autograd.query import ActivationRule, Rule
-from gradserve_server.models.kernels import through_rectifier
+from gradserve_server.models.kernels import Through, through_rectifier
 from gradserve_server.models.padding import kernels_read
 from gradserve_server.models.rectifiers import rectification
 from gradserve_server.models.straight_line import StraightLine
@@ -74,8 +74,12 @@ class RowRules:
         """Whether they can be followed along a straight line: by `through`, and nothing else."""
         return not self._propagation.needed and (line.shows_rectifiers or not any(self._sweeps))
 
-    def through(self, arriving: Tensor, rectified: Tensor, ceiling: float, *, in_place: bool = False) -> Tensor:
-        """Returns the gradient with respect to what was rectified, as `models.kernels.Through`."""
+    @property
+    def through(self) -> Through:
+        """What passes rectifiers: no more than `through_rectifier` itself where no row has a rule of its own."""
+        return self._through if any(self._sweeps) else through_rectifier
+
+    def _through(self, arriving: Tensor, rectified: Tensor, ceiling: float, *, in_place: bool = False) -> Tensor:
         if not self._sweeps[self.sweep]:
             return through_rectifier(arriving, rectified, ceiling, in_place=in_place)
         return self.backward(arriving, rectified, None if ceiling == inf else ceiling)

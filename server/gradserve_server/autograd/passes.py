@@ -23,8 +23,8 @@ from gradserve_server.autograd.graphs import Recipe, Replayed, graph_of
 from gradserve_server.autograd.objective import Objective, Outputs
 from gradserve_server.autograd.query import ActivationRule, Derivative, Fusion, Query
 from gradserve_server.autograd.taps import Recorder
-from gradserve_server.models.chains import Pause, no_pause
 from gradserve_server.models.model import Model
+from gradserve_server.models.stretches import NO_PAUSE, Pause
 
 _ORDINARY = 1e10
 """Norm of rows that no network makes too large for a number of; that of normalised images is a few thousand."""
@@ -125,7 +125,7 @@ class Bundle:
         return PassKey(model, network, tuple(rows.shape[1:]), rows.dtype, earliest, len(self.derivatives))
 
 
-def run(model: Model, bundles: Sequence[Bundle], pause: Pause = no_pause) -> list[tuple[Answer, ...]]:
+def run(model: Model, bundles: Sequence[Bundle], pause: Pause = NO_PAUSE) -> list[tuple[Answer, ...]]:
     """Runs one pass. Bundles over the very same rows that want the same derivatives are computed once.
 
     Args:
@@ -245,7 +245,7 @@ def _launched(model: Model, key: PassKey, bundles: Sequence[Bundle], pause: Paus
         line = model.line(key.network)
         if line is not None and not reader.found and rules.fit(line) and line.takes(leaf, recorder.layers):
             # Elsewhere another pass may choose its own arithmetic, and would wait for what was launched anyway.
-            logits = recorder.along(line, leaf, rules.through, pause if model.device.type == "cpu" else no_pause)
+            logits = recorder.along(line, leaf, rules.through, pause if model.device.type == "cpu" else NO_PAUSE)
         else:
             with rules.applied(), reader if reader.found else nullcontext():
                 # A copy, because a model may change its input in place.

@@ -11,9 +11,9 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from gradserve_server.models.chains import Pause, no_pause
 from gradserve_server.models.kernels import Through
 from gradserve_server.models.straight_line import StraightLine, Tap
+from gradserve_server.models.stretches import NO_PAUSE, Pause
 from gradserve_server.models.views import view
 
 
@@ -66,7 +66,7 @@ class Recorder:
         """Runs `module` and returns its logits, or None if it stopped before them."""
         return self._recorded(lambda taps: tapped(module, taps)(rows))
 
-    def along(self, line: StraightLine, rows: Tensor, through: Through, pause: Pause = no_pause) -> Tensor | None:
+    def along(self, line: StraightLine, rows: Tensor, through: Through, pause: Pause = NO_PAUSE) -> Tensor | None:
         """Does so without the modules; `through` is what passes rectifiers on the way back, `pause` as in its `run`."""
         return self._recorded(lambda taps: line.run(rows, taps, through, pause))
 

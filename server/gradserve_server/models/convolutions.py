@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import has_torch_function_unary
 
-from gradserve_server.models.chains import Call, Chain
+from gradserve_server.models.chains import Chain
 from gradserve_server.models.kernels import Geometry, Kernel, Pair
-from gradserve_server.models.links import Convolving
+from gradserve_server.models.links import Call, Convolving
 from gradserve_server.models.padding import PaddingInside
 from gradserve_server.models.pointwise import Pointwise, measured
 from gradserve_server.models.views import view
@@ -101,6 +101,7 @@ class Convolution(nn.Module):
         self.rectifier = rectifier or nn.Identity()
         self.training = convolution.training
         self.link = Convolving(convolution, _Kernels(convolution), ceiling(rectifier) if rectifier else None)
+        self._chain = Chain((Call(self.link, (0,), 1),), (0,), (1,))
         # There, one row by itself is fastest multiplied as a matrix.
         matrices = torch.backends.cpu.get_cpu_capability() == "AVX2"
         self.fewest = 2 if isinstance(convolution, Pointwise) and matrices else 1
@@ -110,7 +111,7 @@ class Convolution(nn.Module):
         if not is_plain(rows) or len(rows) < self.fewest:
             return self._apart(rows)
         values = {0: rows}
-        Chain((Call(self.link, (0,), 1),), (0,), (1,))(values)
+        self._chain(values)
         return values[1]
 
     def _apart(self, rows: Tensor) -> Tensor:

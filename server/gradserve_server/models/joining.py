@@ -11,8 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from math import inf
 
-from gradserve_server.models.chains import Call
-from gradserve_server.models.links import Adding, Convolving, Rectifying
+from gradserve_server.models.links import Adding, Call, Convolving, Rectifying
 
 
 def joined(calls: Sequence[Call], kept: AbstractSet[int]) -> list[Call]:

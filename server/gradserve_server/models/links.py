@@ -3,15 +3,56 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from gradserve_server.models.chains import Gradient, Kept
 from gradserve_server.models.kernels import Kernel, Through
 
+Kept = tuple[Tensor | None, ...]
+"""Tensors that a gradient needs."""
+Gradient = tuple[Tensor, bool]
+"""A gradient, and whether nobody else has its memory, so that it may be written over."""
 Noted = tuple[Kernel | None, tuple[int, int]] | None
 """A kernel, if one convolved, and the size of what it did; None where no gradient is wanted with respect to that."""
+
+
+class Link(Protocol):
+    """An operation on tensors that knows its gradient, and changes nothing that it is given."""
+
+    def value(self, *inputs: Tensor) -> Tensor:
+        """Returns the output."""
+
+    def recorded(self, *inputs: Tensor, wanted: Sequence[bool]) -> tuple[Tensor, Kept, Any]:
+        """Returns the output, and what `gradients` is to be given: tensors, and whatever else.
+
+        Args:
+            inputs: The inputs.
+            wanted: With respect to which of them a gradient will be.
+        """
+
+    def gradients(
+        self, kept: Kept, noted: Any, arriving: Tensor, *, owned: bool, through: Through
+    ) -> Sequence[Gradient | None]:
+        """Returns the gradients with respect to each input; None where `recorded` was told that none is wanted.
+
+        Args:
+            kept: What `recorded` returned.
+            noted: What it returned besides.
+            arriving: The gradient with respect to the output.
+            owned: Whether that may be written over.
+            through: What passes a rectifier.
+        """
+
+
+@dataclass(frozen=True)
+class Call:
+    """A link, the places that its inputs have among the values of a network, and the place of its output."""
+
+    link: Link
+    inputs: tuple[int, ...]
+    output: int
 
 
 @dataclass(frozen=True)

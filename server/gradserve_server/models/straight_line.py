@@ -13,10 +13,12 @@ from typing import Any
 
 from torch import Tensor
 
-from gradserve_server.models.chains import Call, Chain, Pause, no_pause
+from gradserve_server.models.chains import Chain
 from gradserve_server.models.convolutions import is_plain
 from gradserve_server.models.joining import joined
 from gradserve_server.models.kernels import Through, through_rectifier
+from gradserve_server.models.links import Call
+from gradserve_server.models.stretches import NO_PAUSE, Pause
 
 Tap = Callable[[Tensor], Tensor | None]
 """Called with a layer's output; what it returns, if anything, takes the output's place."""
@@ -108,7 +110,7 @@ class StraightLine:
         )
 
     def run(
-        self, rows: Tensor, taps: Mapping[str, Tap], through: Through = through_rectifier, pause: Pause = no_pause
+        self, rows: Tensor, taps: Mapping[str, Tap], through: Through = through_rectifier, pause: Pause = NO_PAUSE
     ) -> Tensor:
         """Returns what the network does for rows that it `takes`.
 

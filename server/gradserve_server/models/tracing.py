@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from gradserve_server.models.chains import Call, Link
 from gradserve_server.models.convolutions import Convolution, ceiling
-from gradserve_server.models.links import Adding, Rectifying
+from gradserve_server.models.links import Adding, Call, Link, Rectifying
 from gradserve_server.models.operations import KEEPING_FINITE, LOOKS, operation
 from gradserve_server.models.rectifiers import rectification
 from gradserve_server.models.straight_line import Piece, Place, StraightLine

@@ -39,11 +39,15 @@ rows, or such dear ones, that launching it is nothing beside them."""
 MOST_OF_TWO_MS = 2000
 """The same for two rows."""
 
+WARMING_PASSES = 5
+"""Passes of one size that warm up: scripts of operations are written in the second, and what torch makes of them is
+complete in the fifth."""
+
 PASSES = 3
-"""Passes of one size to measure, after a first one that warms up; the fastest counts."""
+"""Passes of one size to measure after these; the fastest counts."""
 
 MEASURED_MS = 300
-"""Time after which fewer do."""
+"""Time after which fewer do, of either."""
 
 ALIKE = 1.25
 """The fastest counts once another took no more times as long. Where another process computes as well, passes may take
@@ -211,7 +215,7 @@ def _measure(model: Model, rows: int, lanes: Lanes) -> CalibrationPoint:
         measured: list[list[float]] = []
         with captured_at_once():
             for work in works:
-                _timed(work, model.device)
+                _warm(work, model.device)
             while not _settled(measured):
                 measured.append([_timed(work, model.device) for work in works])
         return [min(found) for found in zip(*measured, strict=True)]
@@ -236,6 +240,14 @@ def _settled(measured: Sequence[Sequence[float]]) -> bool:
         return True
     fastest = [sorted(found)[:2] for found in zip(*measured, strict=True)]
     return all(second <= ALIKE * first for first, second in fastest)
+
+
+def _warm(work: Callable[[], object], device: torch.device) -> None:
+    spent = 0.0
+    for _ in range(WARMING_PASSES):
+        spent += _timed(work, device)
+        if spent >= MEASURED_MS:
+            break
 
 
 def _run(model: Model, bundle: Bundle, lanes: Lanes) -> None:

@@ -18,7 +18,7 @@ from gradserve_server.scheduling.calibration import Calibration, CalibrationPoin
 
 log = logging.getLogger(__name__)
 
-_EDITION = 2
+_EDITION = 3
 """Goes up where passes, or how they are measured, have changed so much that what was kept says nothing of them."""
 
 

@@ -23,9 +23,9 @@ import torch
 from gradserve_server.autograd.answer import Answer
 from gradserve_server.autograd.passes import Bundle, PassKey, run
 from gradserve_server.errors import Expired, RequestError, Unavailable
-from gradserve_server.models.chains import no_pause
 from gradserve_server.models.loading import ModelSpec
 from gradserve_server.models.model import Model
+from gradserve_server.models.stretches import NO_PAUSE, Pause
 from gradserve_server.models.stylizer import StylizerSpec
 from gradserve_server.observability.metrics import Metrics
 from gradserve_server.scheduling.admission import Admission, Bounds
@@ -53,6 +53,8 @@ MOST_TIMES_EXPECTED = 20.0
 """How many times longer than expected a pass may take: a first one of its shape, or one that is halved for memory."""
 ERRAND_TIMES = 10.0
 """How many times `wedged_seconds` a measurement may take, of which nobody knows how long it should."""
+CALLS_BEFORE_HALF = 16
+"""How many calls of a pass who waits for half of the cores waits for: of the embedded network a third of a forward."""
 
 # Of the process, read before the loader changes it.
 _THREADS = torch.get_num_threads()
@@ -323,6 +325,8 @@ class Worker:
             lent += time.perf_counter() - left
             lane.due = time.monotonic() + bound
 
+        # Who may interrupt should not wait. Half of the cores may come a little later.
+        between = Pause(pause, calls=1 if interruptible else CALLS_BEFORE_HALF)
         started = time.perf_counter()
         lane.due = time.monotonic() + bound
 
@@ -330,7 +334,7 @@ class Worker:
             take_cores()
 
         def compute(bundles: Sequence[Bundle]) -> list[tuple[Answer, ...]]:
-            return run(packed.model, bundles, pause if interruptible or shareable else no_pause)
+            return run(packed.model, bundles, between if interruptible or shareable else NO_PAUSE)
 
         answers = run_isolated(
             compute,

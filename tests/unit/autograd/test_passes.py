@@ -15,6 +15,7 @@ from gradserve_server.autograd.objective import channel, class_score, ranked_cla
 from gradserve_server.autograd.passes import Bundle, Chunk, run
 from gradserve_server.autograd.program import Progress, ask, ask_all, together
 from gradserve_server.autograd.query import ActivationRule, Query
+from gradserve_server.models.stretches import Pause
 
 
 class Net(nn.Module):
@@ -240,7 +241,7 @@ def test_another_pass_may_be_run_before_each_sweep(model) -> None:
     def pause() -> None:
         within.append(run(model, [bundle(inner)])[0][0].gradient)
 
-    ((first, second),) = run(model, [bundle(*outer)], pause)
+    ((first, second),) = run(model, [bundle(*outer)], Pause(pause, calls=1))
     assert len(within) == 2
     for found, expected in zip((first.gradient, second.gradient, *within), (*alone, alone[2]), strict=True):
         assert (found == expected).all()
@@ -271,12 +272,16 @@ def test_another_pass_may_be_run_between_two_operations() -> None:
         with torch.no_grad():
             within.append(run(model, [bundle(inner)])[0][0].gradient)
 
-    ((found,),) = run(model, [bundle(outer)], pause)
+    ((found,),) = run(model, [bundle(outer)], Pause(pause, calls=1))
     assert (found.gradient == alone[0]).all()
     assert all((gradient == alone[1]).all() for gradient in within)
     # Two convolutions and a rectifier there and back, three operations that torch has nodes for, and the sweep.
     assert len(within) == 3 + 3 + 3 + 1
     assert modes == {False, True}
+    within.clear()
+    ((again,),) = run(model, [bundle(outer)], Pause(pause, calls=2))
+    assert (again.gradient == alone[0]).all()
+    assert len(within) == 2 + 3 + 2 + 1
 
 
 @pytest.mark.parametrize("budget", [1, 3, 4])

@@ -11,12 +11,12 @@ from tests.driving import with_gradient
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from gradserve_server.models.chains import Call, Chain
+from gradserve_server.models.chains import Chain
 from gradserve_server.models.convolutions import Convolution
 from gradserve_server.models.folding import fold
 from gradserve_server.models.joining import joined
 from gradserve_server.models.kernels import through_rectifier
-from gradserve_server.models.links import Adding, Convolving, Rectifying
+from gradserve_server.models.links import Adding, Call, Convolving, Rectifying
 from gradserve_server.models.padding import PaddingInside
 
 Calls = tuple[Call, ...]

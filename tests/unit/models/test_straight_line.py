@@ -18,9 +18,8 @@ from gradserve_server.autograd.objective import class_score
 from gradserve_server.autograd.passes import Bundle, Chunk, run
 from gradserve_server.autograd.query import ActivationRule, Query
 from gradserve_server.autograd.taps import Recorder, tapped
-from gradserve_server.models.chains import Call
 from gradserve_server.models.folding import Folded, fold
-from gradserve_server.models.links import Adding, Rectifying
+from gradserve_server.models.links import Adding, Call, Rectifying
 from gradserve_server.models.model import Model
 from gradserve_server.models.straight_line import Piece, StraightLine
 

@@ -5,19 +5,21 @@ long as a tenth of a pass of few rows, and the interpreter, which the event loop
 two layers that somebody reads, calls that know their gradients are one chain (`chains`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import groupby
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gradserve_server.models.chains import Chain
 from gradserve_server.models.convolutions import is_plain
 from gradserve_server.models.joining import joined
 from gradserve_server.models.kernels import Through, through_rectifier
-from gradserve_server.models.links import Call
+from gradserve_server.models.links import Call, Gradient, Kept
 from gradserve_server.models.stretches import NO_PAUSE, Pause
 
 Tap = Callable[[Tensor], Tensor | None]
@@ -93,12 +95,12 @@ class StraightLine:
     size: tuple[int, ...] | None = None
     fewest: int = 1
     shows_rectifiers: bool = True
-    _parts: Callable[[frozenset[int]], "list[_Part]"] = field(init=False, repr=False, compare=False)
+    _legs: Callable[[frozenset[int]], "list[_Leg]"] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Of these two, not of itself, which would then stay until cycles are collected.
-        divided = lru_cache(maxsize=64)(partial(_divided, self.calls, self.output))
-        object.__setattr__(self, "_parts", divided)
+        legs = lru_cache(maxsize=64)(partial(_legs, self.calls, self.output))
+        object.__setattr__(self, "_legs", legs)
 
     def takes(self, rows: Tensor, layers: AbstractSet[str]) -> bool:
         """Whether it does with rows what the network does, when these layers are tapped."""
@@ -125,54 +127,120 @@ class StraightLine:
             if name in taps:
                 tapped.setdefault(place, []).append(taps[name])
         values: dict[int, Any] = {0: rows}
-        for part in self._parts(frozenset(tapped)):
-            if isinstance(part.does, Chain):
-                part.does(values, through, pause)
-            elif part.does is not None:
-                pause()
-                part.does(values)
-            for tap in tapped.get(part.output, ()):
-                replaced = tap(values[part.output])
-                if replaced is not None:
-                    values[part.output] = replaced
-            for place in part.last_read:
+        _tap(values, 0, tapped)
+        for leg in self._legs(frozenset(tapped)):
+            leg(values, through, pause)
+            _tap(values, leg.output, tapped)
+            for place in leg.last_read:
                 del values[place]
         output: Tensor = values[self.output]
         return output
 
 
+def _tap(values: dict[int, Any], place: int, tapped: Mapping[int, Sequence[Tap]]) -> None:
+    for tap in tapped.get(place, ()):
+        replaced = tap(values[place])
+        if replaced is not None:
+            values[place] = replaced
+
+
+@dataclass(frozen=True)
+class _Leg:
+    """What is done from one tapped layer to the next.
+
+    Attributes:
+        plain: All of it, where no gradient is followed.
+        parts: The same as chains, which know their gradients, and pieces.
+        last_read: Places that nobody reads after it.
+    """
+
+    plain: Chain
+    parts: "tuple[_Part, ...]"
+    output: int
+    last_read: list[int]
+
+    def __call__(self, values: dict[int, Any], through: Through, pause: Pause) -> None:
+        """Adds what others read to `values`."""
+        if not torch.is_grad_enabled() or not any(values[place].requires_grad for place in self.plain.inputs):
+            self.plain(values, through, pause)
+            return
+        for part in self.parts:
+            if isinstance(part.does, Chain):
+                part.does(values, through, pause)
+            else:
+                pause()
+                part.does(values)
+            for place in part.last_read:
+                del values[place]
+
+
 @dataclass(frozen=True)
 class _Part:
-    """A part of a line: what it does, the place of its last output, and places that nobody reads after it."""
-
-    does: Chain | Piece | None
-    output: int
-    last_read: list[int] = field(default_factory=list)
+    does: Chain | Piece
+    last_read: list[int]
 
 
-def _divided(calls: Sequence[Call | Piece], output: int, tapped: frozenset[int]) -> list[_Part]:
-    """Returns the parts of a line: a chain ends at a piece, and where a layer is tapped."""
+@dataclass(frozen=True)
+class _WithoutGradient:
+    """A piece where no gradient is followed, as a link of a chain."""
+
+    piece: Piece
+
+    def value(self, *inputs: Tensor) -> Tensor:
+        """Returns the output."""
+        values = dict(zip(self.piece.inputs, inputs, strict=True))
+        self.piece(values)
+        return values[self.piece.output]
+
+    def recorded(self, *inputs: Tensor, wanted: Sequence[bool]) -> tuple[Tensor, Kept, Any]:
+        """Is never called."""
+        raise TypeError("a piece does not know its gradient")
+
+    def gradients(
+        self, kept: Kept, noted: Any, arriving: Tensor, *, owned: bool, through: Through
+    ) -> Sequence[Gradient | None]:
+        """Is never called."""
+        raise TypeError("a piece does not know its gradient")
+
+
+def _legs(calls: Sequence[Call | Piece], output: int, tapped: frozenset[int]) -> list[_Leg]:
+    """Returns the legs of a line."""
     groups: list[list[Call | Piece]] = [[]]
     for call in calls:
-        if isinstance(call, Piece):
-            groups += [[call], []]
-        else:
-            groups[-1].append(call)
-            if call.output in tapped:
-                groups.append([])
+        groups[-1].append(call)
+        if call.output in tapped:
+            groups.append([])
     groups = [group for group in groups if group]
+    found = []
+    for group, read, kept, last_read in _read_and_kept(groups, {output, *tapped}):
+        last_read = [place for place in last_read if place != output]
+        divided = [list(part) for _, part in groupby(group, key=lambda call: call if isinstance(call, Piece) else None)]
+        parts = []
+        plain: list[Call] = []
+        for part, part_read, part_kept, part_last_read in _read_and_kept(divided, kept):
+            inside = [place for place in part_last_read if place not in kept.union(read)]
+            match part:
+                case [Piece() as piece]:
+                    plain.append(Call(_WithoutGradient(piece), piece.inputs, piece.output))
+                    parts.append(_Part(piece, inside))
+                case _:
+                    links = joined([call for call in part if isinstance(call, Call)], part_kept)
+                    plain += links
+                    parts.append(_Part(Chain(links, part_read, sorted(part_kept)), inside))
+        whole = Chain(plain, read, sorted(kept))
+        found.append(_Leg(whole, tuple(parts), group[-1].output, last_read))
+    return found
+
+
+def _read_and_kept(
+    groups: Sequence[list[Call | Piece]], wanted: AbstractSet[int]
+) -> Iterator[tuple[list[Call | Piece], list[int], set[int], list[int]]]:
+    """Yields groups of calls, what each reads of others, what it makes that others read or is wanted, and what it reads
+    last.
+    """
     last = {place: number for number, group in enumerate(groups) for call in group for place in call.inputs}
-    parts = [_Part(None, 0)]
     for number, group in enumerate(groups):
         made = {call.output for call in group}
-        read = dict.fromkeys(place for call in group for place in call.inputs if place not in made)
-        does: Chain | Piece
-        match group:
-            case [Piece() as piece]:
-                does = piece
-            case _:
-                links = [call for call in group if isinstance(call, Call)]
-                kept = made & {output, *tapped, *(place for place in made if last.get(place, number) > number)}
-                does = Chain(joined(links, kept), tuple(read), sorted(kept))
-        parts.append(_Part(does, group[-1].output, [place for place in read if last[place] == number]))
-    return parts
+        read = list(dict.fromkeys(place for call in group for place in call.inputs if place not in made))
+        kept = made & {*wanted, *(place for place in made if last.get(place, number) > number)}
+        yield group, read, kept, [place for place in read if last[place] == number]

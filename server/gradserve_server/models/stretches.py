@@ -156,7 +156,9 @@ class Stretch:
     def _done(
         self, scripts: Scripts, function: Function, given: Sequence[Tensor], key: Hashable
     ) -> tuple[Sequence[Tensor], Any]:
-        return function(*given) if len(self._calls) == 1 else scripts(function, given, key)
+        # On a GPU what is launched is replayed (`autograd/graphs`), and TorchScript would make kernels of its own.
+        scripted = len(self._calls) > 1 and given[0].device.type == "cpu"
+        return scripts(function, given, key) if scripted else function(*given)
 
     def _values(self, *given: Tensor) -> tuple[list[Tensor], None]:
         values = dict(zip(self.inputs, given, strict=True))

@@ -53,6 +53,8 @@ MOST_TIMES_EXPECTED = 20.0
 """How many times longer than expected a pass may take: a first one of its shape, or one that is halved for memory."""
 ERRAND_TIMES = 10.0
 """How many times `wedged_seconds` a measurement may take, of which nobody knows how long it should."""
+ROWS_BEFORE = 8
+"""How many calls of one row who interrupts a pass waits for at most: of the embedded network three milliseconds."""
 CALLS_BEFORE_HALF = 16
 """How many calls of a pass who waits for half of the cores waits for: of the embedded network a third of a forward."""
 
@@ -325,8 +327,7 @@ class Worker:
             lent += time.perf_counter() - left
             lane.due = time.monotonic() + bound
 
-        # Who may interrupt should not wait. Half of the cores may come a little later.
-        between = Pause(pause, calls=1 if interruptible else CALLS_BEFORE_HALF)
+        between = Pause(pause, calls=_calls_before(packed.row_count, interruptible=interruptible))
         started = time.perf_counter()
         lane.due = time.monotonic() + bound
 
@@ -381,3 +382,11 @@ class Worker:
     def _ran_out(self, key: PassKey, rows: int) -> None:
         self._metrics.out_of_memory.inc()
         self._sizes.lower(key, rows)
+
+
+def _calls_before(rows: int, *, interruptible: bool) -> int:
+    """Returns how many calls of a pass of so many rows there are between two pauses."""
+    if not interruptible:
+        return CALLS_BEFORE_HALF
+    # A power of two: each length has scripts of its own.
+    return max(1, ROWS_BEFORE >> (rows - 1).bit_length())

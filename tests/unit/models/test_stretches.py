@@ -1,8 +1,9 @@
 """Stretches of chains: the same numbers by Python and by script, however many calls there are between two pauses."""
 
 import sys
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from gradserve_server.autograd.activation_rules import RowRules
 from gradserve_server.autograd.query import ActivationRule
+from gradserve_server.autograd.taps import tapped
 from gradserve_server.models import kernels
 from gradserve_server.models.model import Model
 from gradserve_server.models.scripts import Function, Scripts
@@ -30,6 +32,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(num_classes=10),
     "googlenet": lambda: torchvision.models.googlenet(num_classes=10, aux_logits=False, init_weights=False),
     "timm efficientnet_lite0": lambda: timm.create_model("tf_efficientnet_lite0", num_classes=10),
+    "mobilenet_v3_small": lambda: torchvision.models.mobilenet_v3_small(num_classes=10),
     "timm seresnet18": lambda: timm.create_model("seresnet18", num_classes=10),
 }
 
@@ -54,6 +57,16 @@ def nothing() -> None:
 
 def by_python(scripts: Scripts, function: Function, given: Sequence[Tensor], key: Hashable) -> Any:
     return function(*given)
+
+
+def halving(layers: Iterable[str], seen: dict[str, Tensor]) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Returns taps that note what layers return, and give half of it on."""
+
+    def tap(layer: str, output: Tensor) -> Tensor:
+        seen[layer] = output
+        return output * 0.5
+
+    return {layer: partial(tap, layer) for layer in layers}
 
 
 def logits_and_gradients(model: Model, rows: Tensor, calls: int, rules: RowRules | None = None) -> list[Tensor]:
@@ -123,3 +136,24 @@ def test_two_lanes_write_scripts_at_once(embedded: Model) -> None:
         for mine, theirs in zip(asked(sys.maxsize), asked(1), strict=True):
             for found, expected in zip(mine, theirs, strict=True):
                 assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_between_tapped_layers_is_that_of_the_modules(name: str) -> None:
+    """Values that several legs read, and layers whose output another takes the place of."""
+    torch.manual_seed(0)
+    model = model_of(NETWORKS[name]())
+    line = model.folded.line
+    assert line is not None
+    layers = sorted(line.layers, key=lambda layer: line.layers[layer])
+    chosen = [layers[len(layers) * part // 5] for part in (1, 2, 4)]
+    for seed in range(TIMES):
+        found: dict[str, Tensor] = {}
+        expected: dict[str, Tensor] = {}
+
+        with torch.no_grad():
+            found["logits"] = line.run(noise(seed), halving(chosen, found))
+            expected["logits"] = tapped(model.folded.module, halving(chosen, expected))(noise(seed))
+        assert found.keys() == expected.keys()
+        for layer, output in expected.items():
+            torch.testing.assert_close(found[layer], output, rtol=1e-4, atol=1e-5)

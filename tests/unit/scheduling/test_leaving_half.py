@@ -54,6 +54,7 @@ def gradients(monkeypatch: pytest.MonkeyPatch) -> Gradients:
     monkeypatch.setattr(Convolving, "gradients", noting)
     # These networks have as few operations as tell.
     monkeypatch.setattr("gradserve_server.scheduling.worker.CALLS_BEFORE_HALF", 1)
+    monkeypatch.setattr("gradserve_server.scheduling.worker.ROWS_BEFORE", 1)
     return noted
 
 

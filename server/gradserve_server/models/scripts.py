@@ -8,13 +8,14 @@ written in its intermediate representation.
 
 import logging
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from math import isnan
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 # As TorchScript has them.
 _MEMORY_FORMATS = {torch.contiguous_format: 0, torch.preserve_format: 1, torch.channels_last: 2}
@@ -33,13 +34,17 @@ and what else is known is the same."""
 _MOST_WAYS = 64
 """Of which a function has scripts: of those that were last seen."""
 
+_MOST_TRIES = 3
+"""To write a script. Weights may have to be laid out once more just then."""
+
 log = logging.getLogger(__name__)
 
 
 class Scripts:
     """Does what a function does: the first time by itself, the second time with a look at what it asks torch for.
 
-    Before the first, it may have weights to lay out.
+    Before the first, it may have weights to lay out. What it looks at besides operations would not be seen: it must not
+    read values of tensors.
     """
 
     def __init__(self) -> None:
@@ -66,22 +71,24 @@ class _Way:
 
     def __init__(self, key: Hashable) -> None:
         self._key = key
-        self._met = self._refused = False
+        self._met = False
+        self._tries = _MOST_TRIES
         self._script: tuple[Callable[..., Sequence[Tensor]], Any] | None = None
 
     def __call__(self, function: Function, given: Sequence[Tensor]) -> tuple[Sequence[Tensor], Any]:
         if self._script is not None:
             script, known = self._script
             return script(*given), known
-        if self._refused or not self._met:
+        if not self._met or not self._tries:
+            found, known = function(*given)
             self._met = True
-            return function(*given)
-        with _Operations() as operations:
+            return found, known
+        with _Writing(given) as writing:
             found, known = function(*given)
         try:
-            self._script = written(operations.noted, given, found), known
+            self._script = writing.script(found), known
         except CannotScriptError as error:
-            self._refused = True
+            self._tries -= 1
             log.debug("no script for %s: %s", self._key, error)
         return found, known
 
@@ -90,89 +97,67 @@ class CannotScriptError(Exception):
     """An operation cannot be written down."""
 
 
-def written(
-    operations: Iterable["Operation"], given: Sequence[Tensor], found: Sequence[Tensor]
-) -> Callable[..., Sequence[Tensor]]:
-    """Returns a function that does again, with other tensors that lie like those given, what made those found.
+class _Writing(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has none
+    """Writes down the operations of this thread, below autograd, as the kernels are asked for them.
 
-    What operations read besides, such as weights, is kept.
+    In TorchScript's intermediate representation.
 
-    Raises:
-        CannotScriptError: An operation returns something else than tensors, or has the like of a dtype among its
-            arguments.
+    Args:
+        given: What a script will be given the like of.
     """
-    script = _Script(given)
-    for operation in operations:
-        script.add(operation)
-    return script.function(found)
 
-
-@dataclass(frozen=True)
-class Operation:
-    """What torch was asked for, and what it returned."""
-
-    operation: Any
-    arguments: Sequence[Any]
-    options: Mapping[str, Any]
-    output: Any
-
-
-class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has none
-    """Notes the operations of this thread, below autograd, as the kernels are asked for them."""
-
-    def __init__(self) -> None:
+    def __init__(self, given: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has none
-        self.noted: list[Operation] = []
+        self._lines: list[str] = []
+        self._schemas: list[str] = []
+        self._error: CannotScriptError | None = None
+        self._count = 0
+        # Weakly: tensors that nobody reads any more should give their memory to others here, too.
+        self._names = WeakTensorKeyDictionary()
+        self._made_in: set[int] = set()
+        self._besides: list[Tensor] = []
+        self._besides_in: set[int] = set()
+        self._inputs = [self._made(tensor) for tensor in given]
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: Sequence[Any] = (), options: dict[str, Any] | None = None
     ) -> Any:
         output = operation(*arguments, **(options or {}))
-        self.noted.append(Operation(operation, arguments, options or {}, output))
+        if self._error is None:
+            try:
+                self._write(operation._schema, arguments, options or {}, output)
+            except CannotScriptError as error:
+                self._error = error
         return output
 
+    def script(self, found: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+        """Returns a function that does the operations again, and returns these of what they returned, or were given.
 
-class _Script:
-    """Operations in TorchScript's intermediate representation."""
+        What they read besides, such as weights, is kept.
 
-    def __init__(self, given: Sequence[Tensor]) -> None:
-        self._lines: list[str] = []
-        self._count = 0
-        self._names: dict[int, str] = {}
-        self._memory: set[int] = set()
-        self._besides: list[Tensor] = []
-        self._inputs = [self._new(tensor) for tensor in given]
-
-    def add(self, noted: Operation) -> None:
-        """Adds an operation that returned tensors."""
-        schema, arguments, output = noted.operation._schema, noted.arguments, noted.output
-        values = []
-        for number, argument in enumerate(schema.arguments):
-            if number < len(arguments):
-                value = arguments[number]
-            else:
-                value = noted.options.get(argument.name, argument.default_value)
-            values.append(self._value(value, str(argument.type)))
-        outputs = output if isinstance(output, (tuple, list)) else (output,)
-        if len(schema.returns) != len(outputs) or not any(isinstance(each, Tensor) for each in outputs):
-            raise CannotScriptError(f"{schema.name} returns something else than tensors")
-        names = ", ".join(f"{self._new(each)} : Tensor" for each in outputs)
-        self._lines.append(f"{names} = {schema.name}({', '.join(values)})")
-
-    def function(self, outputs: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
-        """Returns what does the operations and returns these of their outputs, or of what it is given."""
+        Raises:
+            CannotScriptError: An operation returned something else than tensors, or had the like of a dtype among its
+                arguments.
+        """
+        if self._error is not None:
+            raise self._error
+        names = [self._named(output) for output in found]
         besides = tuple(self._besides)
-        names = [self._named(output) for output in outputs]
-        several = len(names) != 1
-        if several:
+        returned, lines = ", ".join(names), self._lines
+        if several := len(names) != 1:
             types = ", ".join("Tensor" for _ in names)
-            self._lines.append(f"%returned : ({types}) = prim::TupleConstruct({', '.join(names)})")
+            lines, returned = [*lines, f"%returned : ({types}) = prim::TupleConstruct({returned})"], "%returned"
         inputs = ", ".join(f"{name} : Tensor" for name in (*self._inputs, *map(self._named, besides)))
-        body = "\n  ".join((*self._lines, f"return ({'%returned' if several else names[0]})"))
+        body = "\n  ".join((*lines, f"return ({returned})"))
         try:
             graph = torch._C.parse_ir(f"graph({inputs}):\n  {body}\n")
         except RuntimeError as error:
             raise CannotScriptError(str(error)) from error
+        # By the types of their arguments TorchScript may take some for others of the same name, or for none.
+        taken = [node.schema() for node in graph.nodes() if not node.kind().startswith("prim::")]
+        for schema, found_schema in zip(self._schemas, taken, strict=True):
+            if not found_schema.startswith(schema):
+                raise CannotScriptError(f"{schema} would be {found_schema}")
         script: Any = torch._C._create_function_from_graph("operations", graph)
 
         def run(*given: Tensor) -> Sequence[Tensor]:
@@ -180,6 +165,22 @@ class _Script:
             return cast("Sequence[Tensor]", found if several else (found,))
 
         return run
+
+    def _write(self, schema: Any, arguments: Sequence[Any], options: Mapping[str, Any], output: Any) -> None:
+        values, expected = [], str(schema)
+        for number, argument in enumerate(schema.arguments):
+            given = number < len(arguments)
+            value = arguments[number] if given else options.get(argument.name, argument.default_value)
+            values.append(self._value(value, str(argument.type)))
+            if str(argument.type) == "Tensor" and not isinstance(value, Tensor):
+                # Torch takes a number for a tensor here, TorchScript has an operation for it.
+                expected = f"{schema.name}.Scalar("
+        outputs = output if isinstance(output, (tuple, list)) else (output,)
+        if len(schema.returns) != len(outputs) or not any(isinstance(each, Tensor) for each in outputs):
+            raise CannotScriptError(f"{schema.name} returns something else than tensors")
+        names = ", ".join(f"{self._made(each)} : Tensor" for each in outputs)
+        self._lines.append(f"{names} = {schema.name}({', '.join(values)})")
+        self._schemas.append(expected)
 
     def _value(self, value: Any, kind: str) -> str:
         match value:
@@ -193,7 +194,7 @@ class _Script:
                 return self._constant("float", f"value={float(value)!r}")
             case int():
                 return self._constant("int", f"value={value}")
-            case float():
+            case float() if not isnan(value):
                 return self._constant("float", f"value={value!r}")
             case str():
                 return self._constant("str", f'value="{value}"')
@@ -206,30 +207,36 @@ class _Script:
 
     def _named(self, tensor: Tensor) -> str:
         """Returns the name of a tensor; that no operation returned is one more input."""
-        name = self._names.get(id(tensor))
-        if name is None:
-            if _memory_of(tensor) in self._memory:
+        if tensor not in self._names:
+            memory = _memory_of(tensor)
+            if memory in self._made_in:
                 # It would stay as it is now.
                 raise CannotScriptError("a tensor comes from another in a way that nobody saw")
-            name = self._new(tensor)
             self._besides.append(tensor)
-        return name
+            self._besides_in.add(memory)
+            self._names[tensor] = self._new()
+        return cast("str", self._names[tensor])
 
-    def _new(self, tensor: Any) -> str:
-        self._count += 1
-        name = self._names[id(tensor)] = f"%t{self._count}"
+    def _made(self, tensor: Any) -> str:
+        """Returns a new name for a tensor that was given or is returned; for what is none as well."""
+        name = self._new()
         if isinstance(tensor, Tensor):
-            self._memory.add(_memory_of(tensor))
+            self._names[tensor] = name
+            if (memory := _memory_of(tensor)) not in self._besides_in:
+                self._made_in.add(memory)
         return name
 
     def _constant(self, kind: str, value: str) -> str:
         return self._line(kind, f"prim::Constant[{value}]()" if value else "prim::Constant()")
 
     def _line(self, kind: str, call: str) -> str:
-        self._count += 1
-        name = f"%c{self._count}"
+        name = self._new()
         self._lines.append(f"{name} : {kind} = {call}")
         return name
+
+    def _new(self) -> str:
+        self._count += 1
+        return f"%{self._count}"
 
 
 def _memory_of(tensor: Tensor) -> int:

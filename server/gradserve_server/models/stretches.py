@@ -157,7 +157,7 @@ class Stretch:
         self, scripts: Scripts, function: Function, given: Sequence[Tensor], key: Hashable
     ) -> tuple[Sequence[Tensor], Any]:
         # On a GPU what is launched is replayed (`autograd/graphs`), and TorchScript would make kernels of its own.
-        scripted = len(self._calls) > 1 and given[0].device.type == "cpu"
+        scripted = len(self._calls) > 1 and all(tensor.device.type == "cpu" for tensor in given)
         return scripts(function, given, key) if scripted else function(*given)
 
     def _values(self, *given: Tensor) -> tuple[list[Tensor], None]:
@@ -217,7 +217,7 @@ class Stretch:
                 continue
             found = call.link.gradients(kept, noted, taken[0], owned=taken[1], through=through)
             for place, each in zip(call.inputs, found, strict=True):
-                if each is not None:
+                if each is not None and place in recording.differentiable:
                     gradients.add(place, each)
         left_over = [gradients.take(place) for place in self.inputs]
         return [found[0] for found in left_over if found], tuple(found[1] if found else None for found in left_over)

@@ -1,6 +1,7 @@
 """Operations as scripts: the very numbers of the function, and no script of what goes by more than operations."""
 
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -94,6 +95,18 @@ def test_what_else_is_read_is_read_anew() -> None:
     assert asked.count == 2
 
 
+def test_parts_of_one_weight_may_be_read_and_returned() -> None:
+    weight = noise(6, 5)
+    first, second = weight.split(3)
+    asked, scripts = Asked(lambda rows: [rows @ first.T, rows @ second.T, second]), Scripts()
+    for seed in range(TIMES):
+        rows = noise(2, 5, seed=seed)
+        found, _ = scripts(asked, [rows], lying([rows]))
+        for mine, theirs in zip(found, (rows @ first.T, rows @ second.T, second), strict=True):
+            assert torch.equal(mine, theirs)
+    assert asked.count == 2
+
+
 def test_a_script_is_for_tensors_that_lie_alike() -> None:
     # Of one that lies row by row it is a view, of the other a copy.
     asked, scripts = Asked(lambda rows: [rows.reshape(2, -1) + 1]), Scripts()
@@ -129,7 +142,15 @@ def by_a_type(rows: Tensor) -> list[Tensor]:
     return [rows.to(torch.float64) + 1]
 
 
-@pytest.mark.parametrize("function", [by_a_number, another_view, by_a_type])
+def with_a_truth(rows: Tensor) -> list[Tensor]:
+    return [rows + True]
+
+
+def with_no_number(rows: Tensor) -> list[Tensor]:
+    return [rows.masked_fill(rows < 0, math.nan).nan_to_num(3.0)]
+
+
+@pytest.mark.parametrize("function", [by_a_number, another_view, by_a_type, with_a_truth, with_no_number])
 def test_there_is_no_script_of_what_goes_by_more_than_operations(function: Callable[[Tensor], list[Tensor]]) -> None:
     asked, scripts = Asked(function), Scripts()
     for seed in range(TIMES):
@@ -137,6 +158,45 @@ def test_there_is_no_script_of_what_goes_by_more_than_operations(function: Calla
         ((found,), _) = scripts(asked, [rows], lying([rows]))
         assert torch.equal(found, function(images(seed))[0])
     assert asked.count == TIMES
+
+
+def test_a_first_time_that_fails_is_none() -> None:
+    """Weights may not have been laid out, which no script should do again."""
+    failing = [True, False, True]
+
+    def function(rows: Tensor) -> list[Tensor]:
+        if failing.pop(0) if failing else False:
+            raise MemoryError
+        return [rows.relu()]
+
+    asked, scripts, rows = Asked(function), Scripts(), images()
+    for fails in (True, False, True, False, False, False):
+        if fails:
+            with pytest.raises(MemoryError):
+                scripts(asked, [rows], "key")
+        else:
+            assert torch.equal(scripts(asked, [rows], "key")[0][0], rows.relu())
+    # The second, fourth: one by itself, one with a look.
+    assert asked.count == 4
+
+
+def test_writing_holds_nothing_that_is_not_read_any_more() -> None:
+    alive: list[int] = []
+
+    def function(rows: Tensor) -> list[Tensor]:
+        seen = []
+        for _ in range(4):
+            rows = rows.relu() + 1
+            seen.append(weakref.ref(rows))
+        alive.append(sum(one() is not None for one in seen))
+        return [rows]
+
+    scripts, asked = Scripts(), Asked(function)
+    for seed in range(TIMES):
+        ((found,), _) = scripts(asked, [images(seed)], "key")
+        assert torch.equal(found, function(images(seed))[0])
+    assert asked.count == 2
+    assert set(alive) == {1}
 
 
 def test_want_of_memory_in_a_script_is_known_as_such() -> None:

@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from tests.driving import model_of
+from tests.driving import model_of, with_gradient
 from torch import Tensor, nn
 
 from gradserve_server.autograd.activation_rules import RowRules
@@ -100,6 +100,11 @@ def test_scripts_make_the_very_numbers_of_the_calls(name: str) -> None:
                 expected = logits_and_gradients(model, rows, calls)
             for found, number in zip(logits_and_gradients(model, rows, calls), expected, strict=True):
                 assert torch.equal(found, number)
+    line = model.folded.line
+    assert line is not None
+    with torch.no_grad(), patch.object(kernels._LaidOut, "__call__", side_effect=AssertionError):
+        # No kernel is asked by Python any more.
+        line.run(noise(0), {})
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -136,6 +141,9 @@ def test_two_lanes_write_scripts_at_once(embedded: Model) -> None:
         for mine, theirs in zip(asked(sys.maxsize), asked(1), strict=True):
             for found, expected in zip(mine, theirs, strict=True):
                 assert torch.equal(found, expected)
+        asked(sys.maxsize)
+        with patch.object(kernels._LaidOut, "__call__", side_effect=AssertionError):
+            asked(sys.maxsize)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -154,6 +162,10 @@ def test_what_is_between_tapped_layers_is_that_of_the_modules(name: str) -> None
         with torch.no_grad():
             found["logits"] = line.run(noise(seed), halving(chosen, found))
             expected["logits"] = tapped(model.folded.module, halving(chosen, expected))(noise(seed))
+        mine = with_gradient(lambda rows: line.run(rows, halving(chosen, {})), noise(seed))
+        theirs = with_gradient(lambda rows: tapped(model.folded.module, halving(chosen, {}))(rows.clone()), noise(seed))
+        found |= zip(("with a gradient", "gradient"), mine, strict=True)
+        expected |= zip(("with a gradient", "gradient"), theirs, strict=True)
         assert found.keys() == expected.keys()
         for layer, output in expected.items():
             torch.testing.assert_close(found[layer], output, rtol=1e-4, atol=1e-5)

@@ -120,7 +120,7 @@ class StraightLine:
             rows: The rows.
             taps: Those of layers, called in the order in which outputs are ready.
             through: What passes a rectifier on the way back, where the line shows them.
-            pause: Called before each call, and before each on the way back but for those that torch makes.
+            pause: Between calls, and on the way back between those that torch does not make.
         """
         tapped: dict[int, list[Tap]] = {}
         for name, place in self.layers.items():
@@ -214,7 +214,8 @@ def _legs(calls: Sequence[Call | Piece], output: int, tapped: frozenset[int]) ->
     found = []
     for group, read, kept, last_read in _read_and_kept(groups, {output, *tapped}):
         last_read = [place for place in last_read if place != output]
-        divided = [list(part) for _, part in groupby(group, key=lambda call: call if isinstance(call, Piece) else None)]
+        # A piece is one by itself. Not by what it is: its arguments may be weights, whose comparison is no truth value.
+        divided = [list(part) for _, part in groupby(group, key=lambda call: isinstance(call, Piece) and id(call))]
         parts = []
         plain: list[Call] = []
         for part, part_read, part_kept, part_last_read in _read_and_kept(divided, kept):
@@ -235,9 +236,7 @@ def _legs(calls: Sequence[Call | Piece], output: int, tapped: frozenset[int]) ->
 def _read_and_kept(
     groups: Sequence[list[Call | Piece]], wanted: AbstractSet[int]
 ) -> Iterator[tuple[list[Call | Piece], list[int], set[int], list[int]]]:
-    """Yields groups of calls, what each reads of others, what it makes that others read or is wanted, and what it reads
-    last.
-    """
+    """Yields groups, with what each reads of others, what it makes that is read or wanted, and what it reads last."""
     last = {place: number for number, group in enumerate(groups) for call in group for place in call.inputs}
     for number, group in enumerate(groups):
         made = {call.output for call in group}

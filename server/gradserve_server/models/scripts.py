@@ -150,15 +150,10 @@ class _Writing(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
         inputs = ", ".join(f"{name} : Tensor" for name in (*self._inputs, *map(self._named, besides)))
         body = "\n  ".join((*lines, f"return ({returned})"))
         try:
-            graph = torch._C.parse_ir(f"graph({inputs}):\n  {body}\n")
-        except RuntimeError as error:
+            script = _built(f"graph({inputs}):\n  {body}\n", self._schemas)
+        except (AttributeError, RuntimeError) as error:
+            # Not public, so another version of torch may have something else.
             raise CannotScriptError(str(error)) from error
-        # By the types of their arguments TorchScript may take some for others of the same name, or for none.
-        taken = [node.schema() for node in graph.nodes() if not node.kind().startswith("prim::")]
-        for schema, found_schema in zip(self._schemas, taken, strict=True):
-            if not found_schema.startswith(schema):
-                raise CannotScriptError(f"{schema} would be {found_schema}")
-        script: Any = torch._C._create_function_from_graph("operations", graph)
 
         def run(*given: Tensor) -> Sequence[Tensor]:
             found = script(*given, *besides)
@@ -237,6 +232,17 @@ class _Writing(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
     def _new(self) -> str:
         self._count += 1
         return f"%{self._count}"
+
+
+def _built(text: str, schemas: Sequence[str]) -> Any:
+    """Returns what runs a graph, each of whose operations is to have a schema that begins like the one given."""
+    graph = torch._C.parse_ir(text)
+    # By the types of their arguments TorchScript may take some for others of the same name, or for none.
+    taken = [node.schema() for node in graph.nodes() if not node.kind().startswith("prim::")]
+    for schema, other in zip(schemas, taken, strict=True):
+        if not other.startswith(schema):
+            raise CannotScriptError(f"{schema} would be {other}")
+    return torch._C._create_function_from_graph("operations", graph)
 
 
 def _memory_of(tensor: Tensor) -> int:

@@ -160,6 +160,15 @@ def test_there_is_no_script_of_what_goes_by_more_than_operations(function: Calla
     assert asked.count == TIMES
 
 
+def test_without_torchs_functions_there_is_no_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch._C, "parse_ir")
+    asked, scripts = Asked(lambda rows: [rows.relu()]), Scripts()
+    for seed in range(TIMES):
+        ((found,), _) = scripts(asked, [images(seed)], "key")
+        assert torch.equal(found, images(seed).relu())
+    assert asked.count == TIMES
+
+
 def test_a_first_time_that_fails_is_none() -> None:
     """Weights may not have been laid out, which no script should do again."""
     failing = [True, False, True]

@@ -71,7 +71,8 @@ def let_go(server: Server, before: Held, seconds: float = 30.0) -> None:
     """
     end = time.monotonic() + seconds
     while not (now := held(server)).within(before):
-        assert time.monotonic() < end, f"held before: {before}; still held: {now}"
+        names = [thread.name for thread in threading.enumerate()]
+        assert time.monotonic() < end, f"held before: {before}; still held: {now}, of threads {names}"
         time.sleep(0.05)
 
 

@@ -12,8 +12,8 @@ from tests.serving import sample
 
 from gradserve_server.app import Server
 
-POOLS = ("imaging", "asyncio", "ThreadPoolExecutor")
-"""How the names of threads of pools begin."""
+POOLS = ("imaging", "asyncio", "ThreadPoolExecutor", "worker-auto-lane")
+"""How the names of threads begin that start once there is something for them: of pools, and the second lane's."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Held:
 
     Attributes:
         tasks: Tasks of the server's event loop.
-        threads: Threads of the process that are of no pool: a pool starts its own one by one, up to a bound.
+        threads: Threads of the process but for `POOLS`, which start theirs one by one, up to a bound.
         files: Open file descriptors of the process.
         programs: Programs live or waiting.
         calls: RPCs being answered.

@@ -138,30 +138,6 @@ def test_gradients_with_respect_to_layers_count_every_reader(root: str) -> None:
             close(mine[0].activations[layer], output)
 
 
-def test_pieces_that_read_the_same_with_weights_of_their_own() -> None:
-    """As attention does that is written by hand."""
-
-    class Heads(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.first = nn.Conv2d(3, 8, 3, padding=1)
-            self.query, self.key = nn.Parameter(torch.randn(5, 8)), nn.Parameter(torch.randn(5, 8))
-
-        def forward(self, rows: Tensor) -> Tensor:
-            pooled = self.first(rows).mean((2, 3))
-            return F.linear(pooled, self.query) * F.linear(pooled, self.key)
-
-    network = frozen(Heads())
-    line = line_of(network)
-    assert line is not None
-    rows = noise(3)
-    for mine, theirs in zip(
-        with_gradient(lambda leaf: line.run(leaf, {}), rows), with_gradient(network, rows), strict=True
-    ):
-        close(mine, theirs)
-
-
 def test_several_sweeps_go_back_through_the_same_chain() -> None:
     torch.manual_seed(0)
     model = model_of(torchvision.models.resnet18(num_classes=10))

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 import torchvision
 from tests.driving import model_of, with_gradient
 from torch import Tensor, nn
@@ -169,3 +170,27 @@ def test_what_is_between_tapped_layers_is_that_of_the_modules(name: str) -> None
         assert found.keys() == expected.keys()
         for layer, output in expected.items():
             torch.testing.assert_close(found[layer], output, rtol=1e-4, atol=1e-5)
+
+
+class Heads(nn.Module):
+    """Reads the same twice with weights of their own, as attention does that is written by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.query, self.key = nn.Parameter(torch.randn(5, 8)), nn.Parameter(torch.randn(5, 8))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        pooled = self.first(rows).mean((2, 3))
+        return F.linear(pooled, self.query) * F.linear(pooled, self.key)
+
+
+def test_pieces_are_told_apart_by_themselves_and_not_by_their_weights() -> None:
+    torch.manual_seed(0)
+    model = model_of(Heads())
+    line = model.folded.line
+    assert line is not None
+    for seed in range(TIMES):
+        mine = with_gradient(lambda rows: line.run(rows, {}), noise(seed))
+        for found, expected in zip(mine, with_gradient(model.folded.module, noise(seed)), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
